@@ -1,0 +1,95 @@
+"""The command line that every pipeline shares: one prompt or a file of them, text or JSON lines out.
+
+Knows no task: a pipeline hands it a loader and a function from prompt to params.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pipelines import catalog, device, params
+from pipelines.engine import Load
+from pipelines.errors import StudioError
+from pipelines.events import CancelToken, Done, Notice, Partial, Progress
+from pipelines.weights import drain
+
+
+def add_common_arguments(
+    parser: argparse.ArgumentParser, settings: type[params.Params], hidden: tuple[str, ...] = ()
+) -> None:
+    """Flags of every pipeline: the task's settings, then model, device, files and output format."""
+    shown = tuple(name for name in params.specs(settings) if name not in hidden)
+    params.add_arguments(parser, settings, shown)
+    parser.add_argument("--model", default="auto", help="model id of the catalogue (python -m pipelines.catalog)")
+    parser.add_argument("--catalog", type=Path, default=None, help="a catalogue file of your own")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, xpu")
+    parser.add_argument("--dtype", default="auto", help="auto, fp32, bf16, fp16")
+    parser.add_argument("--allow-downloads", action="store_true", help="fetch a model that is not on this machine")
+    parser.add_argument("--file", type=Path, help="read one prompt per line; the model is loaded once")
+    parser.add_argument("--json", action="store_true", help="one JSON record per prompt on stdout")
+
+
+def _prompts(args: argparse.Namespace) -> Iterator[str]:
+    if args.prompt and args.file:
+        raise StudioError("Give a prompt or --file, not both.")
+    if args.file:
+        try:
+            lines = args.file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise StudioError(f"{args.file} cannot be read: {error}.") from error
+        yield from (line for line in lines if line.strip())
+    elif args.prompt:
+        yield args.prompt
+    else:
+        raise StudioError("There is no prompt.", "Give one, or --file.")
+
+
+def run(
+    args: argparse.Namespace,
+    task: str,
+    load: Load,
+    make_params: Callable[[str], Any],
+    record: Callable[[str, Done], dict[str, Any]] | None = None,
+) -> int:
+    """Load the model once and answer every prompt. Exit status 0 only when all of them were answered."""
+
+    def text_record(prompt: str, done: Done) -> dict[str, Any]:
+        return {"prompt": prompt, "text": done.artifact.text, **done.record}
+
+    to_record = record or text_record
+    failures = 0
+    try:
+        prompts = list(_prompts(args))
+        request = device.Request(args.device, args.dtype)
+        compute = device.pick(request, device.probe())
+        models = catalog.load(args.catalog)
+        choice = catalog.choose(task, args.model, models.values(), compute, may_download=args.allow_downloads)
+        print(f"{choice.reason} {compute.reason}", file=sys.stderr)
+        backend = drain(load(choice.model, CancelToken()))
+    except StudioError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for prompt in prompts:
+        started = time.monotonic()
+        try:
+            for event in backend.run(make_params(prompt), CancelToken()):
+                if isinstance(event, Partial) and not args.json:
+                    print(event.text, end="", flush=True)
+                elif isinstance(event, (Notice, Progress)):
+                    print(event.text if isinstance(event, Notice) else event.label, file=sys.stderr)
+                elif isinstance(event, Done):
+                    print(json.dumps(to_record(prompt, event), ensure_ascii=False) if args.json else "", flush=True)
+        except StudioError as error:
+            failures += 1
+            if args.json:
+                seconds = round(time.monotonic() - started, 3)
+                print(json.dumps({"prompt": prompt, "error": str(error), "seconds": seconds}), flush=True)
+            print(error, file=sys.stderr)
+    backend.close()
+    return 1 if failures else 0

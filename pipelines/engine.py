@@ -1,0 +1,466 @@
+"""One engine per device: admits jobs, is fair between sessions, keeps models inside a byte budget.
+
+Work is cooperative: a job is a generator of events, and the engine's worker steps up to ``slots`` of them
+in turn, one event (one token, one denoising step) at a time. So a short job never waits behind a long
+one, cancelling takes one step, and the presenter goes first without killing anybody. Knows no page, no
+task and no model class: it gets a ``load`` function that turns a catalogue block into a backend.
+
+    engine = Engine(load=chat.open_model, budget_bytes=2 * GIB)
+    ticket = engine.submit(Job("session", model, params))
+    for event in ticket.events(): ...
+
+Batching compatible jobs later means: a backend that offers ``run_batch`` and a worker that groups by its
+``batch_key``. A distributed engine later means: another class with ``submit`` that returns a ``Ticket``.
+Neither changes a caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import threading
+import time
+import uuid
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pipelines.catalog import Model
+from pipelines.device import is_out_of_memory, release_memory
+from pipelines.errors import Busy, Cancelled, OutOfMemory, StudioError
+from pipelines.events import CancelToken, Done, Event, Notice, Progress, Queued, Stopped
+
+log = logging.getLogger(__name__)
+
+
+class Backend(Protocol):
+    """A loaded model that can run a task's params; ``close`` frees its memory."""
+
+    memory_bytes: int
+
+    def run(self, params: Any, cancel: CancelToken) -> Iterator[Event]: ...
+
+    def close(self) -> None: ...
+
+
+#: Turns a catalogue block into a loaded backend, yielding progress while it does.
+Load = Callable[[Model, CancelToken], Generator[Event, None, Backend]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run, for whom. ``session`` is the unit of fairness."""
+
+    session: str
+    model: Model
+    params: Any
+    is_presenter: bool = False
+    time_limit_s: float | None = None
+
+
+class Ticket:
+    """The caller's end of a job: a stream of events that ends with Done, Stopped or an exception."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.id = uuid.uuid4().hex
+        self.cancel_token = CancelToken(job.time_limit_s)
+        self._events: deque[Event | BaseException] = deque()
+        self._ready = threading.Condition()
+        self._wakers: list[Callable[[], None]] = []
+        self._ended = False
+
+    def cancel(self) -> None:
+        """Stop the work within one step. Safe to call at any time, any number of times."""
+        self.cancel_token.set()
+
+    @property
+    def has_ended(self) -> bool:
+        """The last event was put; some may still wait to be read."""
+        return self._ended
+
+    def put(self, event: Event | BaseException) -> None:
+        """Engine's side: add an event. Done, Stopped and exceptions end the stream."""
+        with self._ready:
+            if self._ended:
+                return
+            if isinstance(event, (Queued, Progress)) and self._events and type(self._events[-1]) is type(event):
+                self._events.pop()  # only the newest is of interest
+            self._events.append(event)
+            self._ended = isinstance(event, (Done, Stopped, BaseException))
+            self._ready.notify_all()
+            wakers = list(self._wakers)
+        for wake in wakers:
+            wake()
+
+    def _take(self) -> list[Event | BaseException]:
+        with self._ready:
+            taken = list(self._events)
+            self._events.clear()
+            return taken
+
+    def events(self) -> Iterator[Event]:
+        """Block for events until the job ends. Closing the iterator early cancels the job."""
+        finished = False
+        try:
+            while not finished:
+                with self._ready:
+                    self._ready.wait_for(lambda: bool(self._events))
+                for event in self._take():
+                    if isinstance(event, BaseException):
+                        finished = True
+                        raise event
+                    finished = finished or isinstance(event, (Done, Stopped))
+                    yield event
+        finally:
+            if not finished:
+                self.cancel()
+
+    async def batches(self, interval_s: float = 0.06) -> AsyncIterator[list[Event]]:
+        """Events for a page: all that came since the last batch, at most once per ``interval_s``.
+
+        The first batch is handed out at once. An exception of the job is raised after the events before
+        it. Closing the iterator early cancels the job.
+        """
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(ready.set)
+
+        with self._ready:
+            self._wakers.append(wake)
+            if self._events:
+                ready.set()
+        finished = False
+        try:
+            while not finished:
+                await ready.wait()
+                ready.clear()
+                taken = self._take()
+                failure = next((e for e in taken if isinstance(e, BaseException)), None)
+                events = [e for e in taken if isinstance(e, Event)]
+                finished = failure is not None or any(isinstance(e, (Done, Stopped)) for e in events)
+                if events:
+                    yield events
+                if failure is not None:
+                    raise failure
+                if not finished:
+                    await asyncio.sleep(interval_s)
+        finally:
+            with self._ready:
+                self._wakers.remove(wake)
+            if not finished:
+                self.cancel()
+
+
+@dataclass
+class _Active:
+    ticket: Ticket
+    steps: Generator[Event, None, None]
+    started: float
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """A snapshot of the engine for the page and the presenter: jobs, predicted wait, models and their bytes."""
+
+    running: int
+    waiting: int
+    wait_s: float
+    loaded: tuple[tuple[str, int], ...]
+
+
+@dataclass
+class _Shelf:
+    """Loaded models, least recently used first, within a byte budget."""
+
+    budget_bytes: int
+    models: OrderedDict[str, Backend] = field(default_factory=OrderedDict)
+    in_use: dict[str, int] = field(default_factory=dict)
+
+    def make_room(self, needed: int) -> list[str]:
+        """Close unused models, oldest first, until ``needed`` bytes fit; returns the ids that went."""
+        gone = []
+        for key in list(self.models):
+            if sum(b.memory_bytes for b in self.models.values()) + needed <= self.budget_bytes:
+                break
+            if not self.in_use.get(key):
+                self.models.pop(key).close()
+                gone.append(key)
+        return gone
+
+
+class Engine:
+    """Runs jobs on one device.
+
+    Args:
+        load: makes a backend from a catalogue block (a generator: it reports progress).
+        budget_bytes: what the models kept loaded may take together.
+        workers: threads; 1 for a device, several for remote servers, where a step waits on the network.
+        slots: jobs a worker steps in turn.
+        max_waiting: jobs that may wait; one more is refused in words.
+        max_per_session: jobs one session may have waiting.
+    """
+
+    def __init__(
+        self,
+        load: Load,
+        budget_bytes: int,
+        *,
+        workers: int = 1,
+        slots: int = 4,
+        max_waiting: int = 100,
+        max_per_session: int = 3,
+    ) -> None:
+        self._load = load
+        self._shelf = _Shelf(budget_bytes)
+        self._workers, self._slots = workers, slots
+        self._max_waiting, self._max_per_session = max_waiting, max_per_session
+        self._lock = threading.Condition()
+        self._presenter: deque[Ticket] = deque()
+        self._sessions: OrderedDict[str, deque[Ticket]] = OrderedDict()
+        self._running: dict[str, Ticket] = {}
+        self._running_sessions: set[str] = set()
+        self._seconds: dict[str, float] = {}
+        self._loading = threading.Lock()
+        self._is_closed = False
+        self._threads: list[threading.Thread] = []
+        self._number = itertools.count(1)
+
+    # --- callers' side -------------------------------------------------------------------------------
+
+    def submit(self, job: Job) -> Ticket:
+        """Queue a job. Returns at once; raises Busy in words when the queue or the session's share is full."""
+        ticket = Ticket(job)
+        with self._lock:
+            if self._is_closed:
+                raise Busy("The studio is shutting down.", "Reload the page in a moment.")
+            if job.is_presenter:
+                self._presenter.append(ticket)
+            else:
+                waiting = sum(len(q) for q in self._sessions.values())
+                mine = self._sessions.get(job.session, deque())
+                if len(mine) >= self._max_per_session:
+                    raise Busy(
+                        f"You already have {len(mine)} jobs waiting.",
+                        "Let one finish, or stop it, then try again.",
+                    )
+                if waiting >= self._max_waiting:
+                    raise Busy(f"{waiting} jobs are waiting, which is all the queue holds.", "Try again in a minute.")
+                self._sessions.setdefault(job.session, deque()).append(ticket)
+            ticket.cancel_token.on_set(self._wake)
+            self._announce()
+            self._start_threads()
+            self._lock.notify_all()
+        return ticket
+
+    def cancel_session(self, session: str) -> int:
+        """Stop everything a session has running or waiting; returns how many jobs that were."""
+        with self._lock:
+            mine = [t for t in self._running.values() if t.job.session == session]
+            mine += list(self._sessions.get(session, ()))
+            mine += [t for t in self._presenter if t.job.session == session]
+        for ticket in mine:
+            ticket.cancel()
+        return len(mine)
+
+    def state(self) -> EngineState:
+        """How busy the engine is now."""
+        with self._lock:
+            waiting = len(self._presenter) + sum(len(q) for q in self._sessions.values())
+            loaded = tuple((k, b.memory_bytes) for k, b in self._shelf.models.items())
+            return EngineState(len(self._running), waiting, self._wait_s(waiting), loaded)
+
+    def preload(self, model: Model) -> None:
+        """Load a model now, in the calling thread, so that the first job finds it warm."""
+        for _ in self._backend(model, CancelToken(), hold=False):
+            pass
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Refuse new jobs, cancel all others, wait for the workers, free the models."""
+        with self._lock:
+            self._is_closed = True
+            waiting = [*self._presenter, *(t for q in self._sessions.values() for t in q)]
+            tickets = [*self._running.values(), *waiting]
+            self._lock.notify_all()
+        for ticket in tickets:
+            ticket.cancel()
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for ticket in waiting:
+            ticket.put(Stopped())
+        with self._lock:
+            for backend in self._shelf.models.values():
+                backend.close()
+            self._shelf.models.clear()
+        release_memory()
+
+    # --- queue ---------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        with self._lock:
+            self._lock.notify_all()
+
+    def _wait_s(self, ahead: int) -> float:
+        """Predicted wait with ``ahead`` jobs before one: they share the device, so their times add up."""
+        mean = sum(self._seconds.values()) / len(self._seconds) if self._seconds else 3.0
+        return (ahead + len(self._running)) * mean / self._workers
+
+    def _order(self) -> list[Ticket]:
+        """Everybody waiting, in the order in which they will be served: presenter, then round-robin."""
+        rounds = itertools.zip_longest(*self._sessions.values())
+        return [*self._presenter, *(t for turn in rounds for t in turn if t is not None)]
+
+    def _announce(self) -> None:
+        for position, ticket in enumerate(self._order(), start=1):
+            ticket.put(Queued(position, self._wait_s(position - 1)))
+
+    def _drop_cancelled(self) -> None:
+        for ticket in [t for t in self._order() if t.cancel_token.is_set]:
+            self._forget(ticket)
+            ticket.put(Stopped())
+
+    def _forget(self, ticket: Ticket) -> None:
+        if ticket in self._presenter:
+            self._presenter.remove(ticket)
+        queue = self._sessions.get(ticket.job.session)
+        if queue and ticket in queue:
+            queue.remove(ticket)
+            if not queue:
+                del self._sessions[ticket.job.session]
+
+    def _candidate(self, room: int) -> Ticket | None:
+        """Who may start now, lock held: the presenter needs no free slot; a session runs one job at a time."""
+        for ticket in self._presenter:
+            if ticket.job.session not in self._running_sessions:
+                return ticket
+        if room <= 0:
+            return None
+        return next((q[0] for s, q in self._sessions.items() if s not in self._running_sessions), None)
+
+    def _start_next(self, room: int) -> Ticket | None:
+        """Take the next job off the queue, lock held."""
+        self._drop_cancelled()
+        chosen = self._candidate(room)
+        if chosen is None:
+            return None
+        self._forget(chosen)
+        session = chosen.job.session
+        if session in self._sessions:
+            self._sessions.move_to_end(session)  # its other jobs wait for everybody else's turn
+        self._running[chosen.id] = chosen
+        self._running_sessions.add(session)
+        self._announce()
+        return chosen
+
+    # --- workers -------------------------------------------------------------------------------------
+
+    def _start_threads(self) -> None:
+        while len(self._threads) < self._workers:
+            thread = threading.Thread(target=self._work, name=f"engine {next(self._number)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        active: list[_Active] = []
+        while True:
+            with self._lock:
+                while not active and not self._is_closed and self._candidate(self._slots) is None:
+                    self._drop_cancelled()
+                    self._lock.wait(1.0)
+                if self._is_closed and not active:
+                    return
+                while not self._is_closed and (ticket := self._start_next(self._slots - len(active))) is not None:
+                    ticket.cancel_token.start_clock()
+                    active.append(_Active(ticket, self._steps(ticket), time.monotonic()))
+            first = [a for a in active if a.ticket.job.is_presenter] or active
+            for one in list(first):
+                if not self._step(one):
+                    active.remove(one)
+
+    def _step(self, one: _Active) -> bool:
+        """Advance one job by one event; False when it has ended. Frees its memory outside the except block."""
+        ticket, last = one.ticket, None
+        try:
+            ticket.cancel_token.check()
+            event = next(one.steps)
+            if not isinstance(event, Done):
+                ticket.put(event)
+                return True
+            last = event
+        except (StopIteration, Cancelled):
+            last = Stopped() if ticket.cancel_token.is_set else _unfinished()
+        except StudioError as error:
+            last = error
+        except Exception as error:  # noqa: BLE001 - the one boundary where a bug becomes a worded failure
+            last = _worded(error)
+        one.steps.close()
+        with self._lock:
+            if isinstance(last, Done):
+                took, key = time.monotonic() - one.started, ticket.job.model.id
+                self._seconds[key] = 0.7 * self._seconds.get(key, took) + 0.3 * took
+            self._running.pop(ticket.id, None)
+            self._running_sessions.discard(ticket.job.session)
+            if isinstance(last, OutOfMemory):
+                self._shelf.make_room(self._shelf.budget_bytes)
+            self._announce()
+            self._lock.notify_all()
+        if isinstance(last, OutOfMemory):
+            one.steps = None  # type: ignore[assignment]
+            release_memory()
+        ticket.put(last)
+        return False
+
+    def _steps(self, ticket: Ticket) -> Generator[Event, None, None]:
+        """Load the model if needed, then run the job."""
+        model = ticket.job.model
+        backend = yield from self._backend(model, ticket.cancel_token, hold=True)
+        try:
+            yield from backend.run(ticket.job.params, ticket.cancel_token)
+        finally:
+            with self._lock:
+                self._shelf.in_use[model.id] -= 1
+
+    def _backend(self, model: Model, cancel: CancelToken, *, hold: bool) -> Generator[Event, None, Backend]:
+        """The loaded backend of ``model``; ``hold`` keeps it from eviction until ``in_use`` is lowered."""
+        while not self._loading.acquire(blocking=False):
+            # Another job is loading; it may be one that this very thread steps, so never block here.
+            yield Progress("Waiting for a model to load")
+            time.sleep(0.02)
+        try:
+            with self._lock:
+                backend = self._shelf.models.get(model.id)
+                gone = self._shelf.make_room(model.memory_bytes) if backend is None else []
+            if gone:
+                release_memory()
+                yield Notice(f"Made room for {model.title} by unloading {', '.join(gone)}.")
+            if backend is None:
+                backend = yield from self._load(model, cancel)
+            with self._lock:
+                self._shelf.models[model.id] = backend
+                self._shelf.models.move_to_end(model.id)
+                if hold:
+                    self._shelf.in_use[model.id] = self._shelf.in_use.get(model.id, 0) + 1
+        finally:
+            self._loading.release()
+        return backend
+
+
+def _unfinished() -> StudioError:
+    return StudioError("The model stopped without an answer.", "Try again; if it happens twice, report it.")
+
+
+def _worded(error: Exception) -> StudioError:
+    """A library's exception as something safe to show: out of memory by its name, the rest with an id."""
+    if is_out_of_memory(error):
+        return OutOfMemory(
+            "The device ran out of memory, so this job was stopped and its memory freed.",
+            "Ask for less (shorter, fewer, smaller) or choose a smaller model.",
+        )
+    number = uuid.uuid4().hex[:8]
+    log.error("unexpected error %s", number, exc_info=error)
+    return StudioError(f"Something unexpected went wrong, id {number}.", "The log has the details under that id.")
