@@ -9,11 +9,12 @@ and which model ``auto`` means. Knows no task in particular, never imports torch
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ else:
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SOURCES = ("embedded", "local", "hub", "remote")
 QUANTIZATIONS = ("none", "int8", "int4")
+#: What a hub model is loaded from. Pickles, ONNX exports, GGUF files and python code stay out.
+LOADED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+_NEEDED = {"embedded": ("path",), "local": ("path",), "hub": ("repo",), "remote": ("base_url", "remote_model")}
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
 
@@ -67,6 +72,13 @@ class Model:
         return self.source == "remote"
 
     @property
+    def unset_variables(self) -> tuple[str, ...]:
+        """Environment variables that a remote model needs and that are not set."""
+        names = _VARIABLE.findall(self.base_url + self.remote_model)
+        names += [self.key_variable] if self.needs_key else []
+        return tuple(name for name in names if not os.environ.get(name))
+
+    @property
     def is_tiny(self) -> bool:
         """The models trained by this project wear a badge in the page."""
         return self.source == "embedded"
@@ -82,30 +94,33 @@ class CatalogError(StudioError):
     """A block of a catalogue file is wrong; the message names file, block and field."""
 
 
-def _model(raw: Mapping[str, Any], source_file: str, base: Path) -> Model:
+def _model(raw: Any, source_file: str, base: Path) -> Model:
+    if not isinstance(raw, Mapping):
+        raise CatalogError(f"{source_file}: model must be written as [[model]] blocks.")
     where = f"{source_file}, model {raw.get('id', '?')!r}"
-    types = {f.name: type(f.default) if f.default is not f.default_factory else str for f in fields(Model)}
-    known = {f.name: f for f in fields(Model)}
-    unknown = sorted(set(raw) - set(known))
+    types = {f.name: str if f.default is MISSING else type(f.default) for f in fields(Model)}
+    unknown = sorted(set(raw) - set(types))
     if unknown:
-        raise CatalogError(f"{where}: unknown field {', '.join(unknown)}.", f"Known: {', '.join(known)}.")
+        raise CatalogError(f"{where}: unknown field {', '.join(unknown)}.", f"Known: {', '.join(types)}.")
     for name in ("id", "task", "title", "summary", "source", "license"):
         if not isinstance(raw.get(name), str) or not raw[name]:
             raise CatalogError(f"{where}: {name} is missing.", "Every model needs it.")
     for name, value in raw.items():
-        wanted = types.get(name, str)
-        wanted = wanted if wanted in (int, bool) else str
-        if type(value) is not wanted:
-            raise CatalogError(f"{where}: {name} must be {wanted.__name__}, not {value!r}.")
+        if type(value) is not types[name]:
+            raise CatalogError(f"{where}: {name} must be {types[name].__name__}, not {value!r}.")
+        if isinstance(value, int) and name.endswith("_mb") and value < 0:
+            raise CatalogError(f"{where}: {name} must not be negative, as {value} is.")
     if raw["source"] not in SOURCES:
         raise CatalogError(f"{where}: source must be one of {', '.join(SOURCES)}.")
     if raw.get("tier", "cpu") not in device.TIERS:
         raise CatalogError(f"{where}: tier must be one of {', '.join(device.TIERS)}.")
     if raw.get("quantization", "none") not in QUANTIZATIONS:
         raise CatalogError(f"{where}: quantization must be one of {', '.join(QUANTIZATIONS)}.")
-    needed = {"embedded": "path", "local": "path", "hub": "repo", "remote": "base_url"}[raw["source"]]
-    if not raw.get(needed):
-        raise CatalogError(f"{where}: source {raw['source']} needs {needed}.")
+    for needed in (*_NEEDED[raw["source"]], *(["key_variable"] if raw.get("needs_key") else [])):
+        if not raw.get(needed):
+            raise CatalogError(f"{where}: {needed} is missing.", f"Source {raw['source']} needs it.")
+    if raw["source"] == "hub" and (not _REPO.fullmatch(raw["repo"]) or "--" in raw["repo"] or ".." in raw["repo"]):
+        raise CatalogError(f"{where}: repo must be owner/name, not {raw['repo']!r}.")
     values = dict(raw)
     if raw["source"] == "local":
         values["path"] = str((base / Path(raw["path"]).expanduser()).resolve())
@@ -118,7 +133,13 @@ def read(path: Path) -> list[Model]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CatalogError(f"{path.name} cannot be read: {error}.") from error
-    return [_model(raw, path.name, path.parent) for raw in data.get("model", [])]
+    blocks = data.get("model", [])
+    models = [_model(raw, path.name, path.parent) for raw in (blocks if isinstance(blocks, list) else [None])]
+    ids = [m.id for m in models]
+    twice = sorted({i for i in ids if ids.count(i) > 1})
+    if twice:
+        raise CatalogError(f"{path.name}, model {twice[0]!r}: id is used twice.", "Every model needs its own.")
+    return models
 
 
 def load(extra: Path | None = None) -> dict[str, Model]:
@@ -137,39 +158,52 @@ def expand(value: str, environment: Mapping[str, str] = os.environ) -> str:
 def is_present(model: Model) -> bool:
     """Whether the model can be used without a download: files here, or a remote server configured."""
     if model.source in ("embedded", "local"):
-        folder = model.folder()
-        return folder is not None and (folder / "config.json").is_file() or _is_pipeline(folder)
+        return _has_config(model.folder())
     if model.source == "remote":
-        has_key = not model.needs_key or bool(os.environ.get(model.key_variable))
-        return bool(expand(model.base_url) and expand(model.remote_model)) and has_key
+        return not model.unset_variables
     return cached_snapshot(model) is not None
 
 
-def _is_pipeline(folder: Path | None) -> bool:
-    return folder is not None and (folder / "model_index.json").is_file()
+def _has_config(folder: Path | None) -> bool:
+    return folder is not None and any((folder / name).is_file() for name in ("config.json", "model_index.json"))
+
+
+def missing_shards(folder: Path) -> list[str]:
+    """Weight files that an index in ``folder`` names and that are not there; an unreadable index itself."""
+    missing = []
+    for index in sorted(folder.rglob("*.safetensors.index.json")):
+        try:
+            names = sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+            missing += [name for name in names if not (index.parent / name).is_file()]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            missing.append(index.name)
+    return missing
 
 
 def cached_snapshot(model: Model) -> Path | None:
     """Folder of a hub model in the local cache when its weights are complete, else None.
 
-    A snapshot is complete when no safetensors shard named by the index is missing; a download that was
-    broken off has its shards missing.
+    A download that was broken off lacks files of the hub's listing (which the hub library keeps beside the
+    snapshot and compares with) or shards that its index names.
     """
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import snapshot_download
 
-    config = try_to_load_from_cache(model.repo, "config.json", revision=model.revision or None)
-    if not isinstance(config, str):
-        config = try_to_load_from_cache(model.repo, "model_index.json", revision=model.revision or None)
-    if not isinstance(config, str):
+    try:
+        found = snapshot_download(
+            model.repo, revision=model.revision or None, allow_patterns=LOADED, local_files_only=True
+        )
+    except (OSError, ValueError):  # not there, not complete, not readable
         return None
-    folder = Path(config).parent
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        import json
+    folder = Path(found)
+    has_weights = any(folder.rglob("*.safetensors")) and not missing_shards(folder)
+    return folder if _has_config(folder) and has_weights else None
 
-        names = set(json.loads(index.read_text())["weight_map"].values())
-        return folder if all((folder / n).exists() for n in names) else None
-    return folder if any(folder.rglob("*.safetensors")) else None
+
+def weight_bytes(model: Model) -> int:
+    """Size of the model's weights: measured where they are here, else what the catalogue says."""
+    folder = model.folder()
+    measured = sum(f.stat().st_size for f in folder.rglob("*.safetensors")) if folder else 0
+    return measured or model.download_mb * 1000**2
 
 
 def fits(model: Model, compute: device.Compute) -> bool:
@@ -219,8 +253,9 @@ def choose(
             raise ModelUnavailable(f"There is no {task} model called {wanted[:60]!r}.", f"Known: {ids}.")
         if not fits(found, compute):
             smaller = next((m for m in local if m.rank < found.rank and fits(m, compute)), None)
+            card = ", an NVIDIA card" if found.quantization == "int4" else ""
             raise ModelTooLarge(
-                f"{found.title} needs {found.memory_mb / 1024:.1f} GB and tier {found.tier}; "
+                f"{found.title} needs {found.memory_mb / 1024:.1f} GB{card} and tier {found.tier}; "
                 f"{compute.name} offers {compute.memory_budget_bytes / device.GIB:.1f} GB, tier {compute.tier}.",
                 f"The next smaller one that fits is {smaller.id}." if smaller else "",
             )
@@ -236,9 +271,15 @@ def choose(
         if here or (may_download and model.source == "hub" and not model.gated):
             if model is best:
                 return Choice(model, f"{model.title}, the best that fits tier {compute.tier}.")
-            how = "can be downloaded" if may_download else "is on this machine and downloads are off"
-            return Choice(model, f"{model.title}: {best.title} would fit too, but only this one {how}.")
+            return Choice(model, f"{model.title}: {best.title} would fit too, but {_obstacle(best, may_download)}.")
     raise ModelMissing(f"No {task} model is on this machine.", "Allow downloads, or restore assets/models.")
+
+
+def _obstacle(model: Model, may_download: bool) -> str:
+    """Why ``auto`` did not take a model that fits."""
+    if model.source != "hub":
+        return "its folder is not there"
+    return "its licence must be accepted first" if may_download else "it is not on this machine and downloads are off"
 
 
 def missing(model: Model) -> ModelMissing:
@@ -249,10 +290,8 @@ def missing(model: Model) -> ModelMissing:
             f"Start without --offline and with --allow-downloads, or run: hf download {model.repo}",
         )
     if model.source == "remote":
-        variables = _VARIABLE.findall(model.base_url + model.remote_model)
-        variables += [model.key_variable] if model.needs_key else []
-        unset = [v for v in variables if not os.environ.get(v)]
-        return ModelMissing(f"{model.title} is not configured.", f"Set {' and '.join(unset)} and start again.")
+        unset = " and ".join(model.unset_variables)
+        return ModelMissing(f"{model.title} is not configured.", f"Set {unset} and start again.")
     return ModelMissing(f"{model.title} is not in {model.path}.", "Restore the folder, or choose another model.")
 
 

@@ -25,6 +25,10 @@ DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 #: two AVX-512 cores, a 7M-parameter LM generates no faster in bfloat16 than in float32.
 SMALL_MODEL_BYTES = 200 * 1024**2
 
+#: How a RuntimeError says that memory ran out: CUDA's driver and Metal, PyTorch's CPU allocator on Linux and
+#: on Windows, cuBLAS.
+OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cublas_status_alloc_failed")
+
 #: Memory tiers of the catalogue, smallest first: name -> memory in bytes that a device must offer.
 #: A card sold as "8 GB" shows a little less to a program, hence the margin of 10 %.
 TIERS: dict[str, int] = {
@@ -230,6 +234,9 @@ def pick(request: Request, hw: Hardware) -> Compute:
 
 def for_model(compute: Compute, request: Request, hw: Hardware, model_bytes: int) -> Compute:
     """The same choice made again for one model of ``model_bytes``: precision may differ, the device not."""
+    again = pick(replace(request, model_bytes=model_bytes), hw)
+    if again.device == compute.device:
+        return again
     return pick(replace(request, device=compute.device, model_bytes=model_bytes), hw)
 
 
@@ -300,11 +307,11 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _cgroup_limit() -> int | None:
+def _cgroup_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     """The container's memory limit in bytes, if there is one: a Space sees the host's RAM otherwise."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
-            raw = Path(path).read_text().strip()
+            raw = (root / name).read_text().strip()
         except OSError:
             continue
         if raw.isdigit():
@@ -317,7 +324,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     words = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in words or "can't allocate memory" in words)
+    return isinstance(error, RuntimeError) and any(phrase in words for phrase in OUT_OF_MEMORY_WORDS)
 
 
 def release_memory() -> None:

@@ -17,6 +17,7 @@ Neither changes a caller.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import threading
@@ -33,6 +34,7 @@ from pipelines.errors import Busy, Cancelled, OutOfMemory, StudioError
 from pipelines.events import CancelToken, Done, Event, Notice, Progress, Queued, Stopped
 
 log = logging.getLogger(__name__)
+POLL_S = 0.02
 
 
 class Backend(Protocol):
@@ -128,7 +130,8 @@ class Ticket:
         ready = asyncio.Event()
 
         def wake() -> None:
-            loop.call_soon_threadsafe(ready.set)
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens any more
+                loop.call_soon_threadsafe(ready.set)
 
         with self._ready:
             self._wakers.append(wake)
@@ -160,7 +163,18 @@ class Ticket:
 class _Active:
     ticket: Ticket
     steps: Generator[Event, None, None]
-    started: float
+    worked_s: float = 0.0
+    is_blocked: bool = False
+
+    @property
+    def goes_first(self) -> bool:
+        """A presenter's job, unless it waits for one of the others."""
+        return self.ticket.job.is_presenter and not self.is_blocked
+
+
+@dataclass(frozen=True)
+class _Blocked(Progress):
+    """The job cannot go on until another one has."""
 
 
 @dataclass(frozen=True)
@@ -181,16 +195,41 @@ class _Shelf:
     models: OrderedDict[str, Backend] = field(default_factory=OrderedDict)
     in_use: dict[str, int] = field(default_factory=dict)
 
+    def fits(self, needed: int) -> bool:
+        return sum(b.memory_bytes for b in self.models.values()) + needed <= self.budget_bytes
+
     def make_room(self, needed: int) -> list[str]:
         """Close unused models, oldest first, until ``needed`` bytes fit; returns the ids that went."""
         gone = []
         for key in list(self.models):
-            if sum(b.memory_bytes for b in self.models.values()) + needed <= self.budget_bytes:
+            if self.fits(needed):
                 break
             if not self.in_use.get(key):
-                self.models.pop(key).close()
+                self.close(key)
                 gone.append(key)
         return gone
+
+    def close(self, key: str) -> None:
+        """Drop one model. A backend that fails to close costs its memory, never the engine."""
+        backend = self.models.pop(key)
+        try:
+            backend.close()
+        except Exception:
+            log.exception("%s could not be closed", key)
+
+    def take(self, key: str, *, hold: bool) -> Backend | None:
+        """The loaded model, now the most recently used one; ``hold`` keeps it until ``give_back``."""
+        backend = self.models.get(key)
+        if backend is not None:
+            self.models.move_to_end(key)
+            if hold:
+                self.in_use[key] = self.in_use.get(key, 0) + 1
+        return backend
+
+    def give_back(self, key: str) -> None:
+        self.in_use[key] -= 1
+        if not self.in_use[key]:
+            del self.in_use[key]
 
 
 class Engine:
@@ -226,6 +265,8 @@ class Engine:
         self._running_sessions: set[str] = set()
         self._seconds: dict[str, float] = {}
         self._loading = threading.Lock()
+        self._wants_room = False
+        self._busy: set[int] = set()  # workers with a job, by thread
         self._is_closed = False
         self._threads: list[threading.Thread] = []
         self._number = itertools.count(1)
@@ -276,37 +317,41 @@ class Engine:
 
     def preload(self, model: Model) -> None:
         """Load a model now, in the calling thread, so that the first job finds it warm."""
-        for _ in self._backend(model, CancelToken(), hold=False):
-            pass
+        for event in self._backend(model, CancelToken(), hold=False):
+            if isinstance(event, _Blocked):
+                time.sleep(POLL_S)
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Refuse new jobs, cancel all others, wait for the workers, free the models."""
         with self._lock:
             self._is_closed = True
-            waiting = [*self._presenter, *(t for q in self._sessions.values() for t in q)]
-            tickets = [*self._running.values(), *waiting]
+            tickets = [*self._running.values(), *self._order()]
             self._lock.notify_all()
         for ticket in tickets:
             ticket.cancel()
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        for ticket in waiting:
-            ticket.put(Stopped())
         with self._lock:
-            for backend in self._shelf.models.values():
-                backend.close()
-            self._shelf.models.clear()
+            for key in list(self._shelf.models):
+                self._shelf.close(key)
         release_memory()
 
     # --- queue ---------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
+        """Somebody cancelled: whoever only waited leaves at once, whoever runs at their next step."""
         with self._lock:
+            for ticket in [t for t in self._order() if t.cancel_token.is_set]:
+                self._forget(ticket)
+                ticket.put(Stopped())
+            self._announce()
             self._lock.notify_all()
 
     def _wait_s(self, ahead: int) -> float:
-        """Predicted wait with ``ahead`` jobs before one: they share the device, so their times add up."""
+        """Predicted wait with ``ahead`` jobs before one: they share the device, so their working times add up."""
+        if ahead + len(self._running) < self._slots * self._workers:
+            return 0.0
         mean = sum(self._seconds.values()) / len(self._seconds) if self._seconds else 3.0
         return (ahead + len(self._running)) * mean / self._workers
 
@@ -318,11 +363,6 @@ class Engine:
     def _announce(self) -> None:
         for position, ticket in enumerate(self._order(), start=1):
             ticket.put(Queued(position, self._wait_s(position - 1)))
-
-    def _drop_cancelled(self) -> None:
-        for ticket in [t for t in self._order() if t.cancel_token.is_set]:
-            self._forget(ticket)
-            ticket.put(Stopped())
 
     def _forget(self, ticket: Ticket) -> None:
         if ticket in self._presenter:
@@ -344,7 +384,6 @@ class Engine:
 
     def _start_next(self, room: int) -> Ticket | None:
         """Take the next job off the queue, lock held."""
-        self._drop_cancelled()
         chosen = self._candidate(room)
         if chosen is None:
             return None
@@ -367,53 +406,94 @@ class Engine:
 
     def _work(self) -> None:
         active: list[_Active] = []
-        while True:
-            with self._lock:
-                while not active and not self._is_closed and self._candidate(self._slots) is None:
-                    self._drop_cancelled()
-                    self._lock.wait(1.0)
-                if self._is_closed and not active:
-                    return
-                while not self._is_closed and (ticket := self._start_next(self._slots - len(active))) is not None:
-                    ticket.cancel_token.start_clock()
-                    active.append(_Active(ticket, self._steps(ticket), time.monotonic()))
-            first = [a for a in active if a.ticket.job.is_presenter] or active
-            for one in list(first):
-                if not self._step(one):
-                    active.remove(one)
+        while self._admit(active):
+            self._round(active)
+
+    def _admit(self, active: list[_Active]) -> bool:
+        """Start whatever may start, waiting when there is nothing to do; False when the worker should end."""
+        me = threading.get_ident()
+        with self._lock:
+            if not active:
+                self._busy.discard(me)
+            while not active and not self._is_closed and self._candidate(self._slots) is None:
+                self._lock.wait(1.0)
+            if self._is_closed:
+                return bool(active)
+            # A worker with something to do leaves further jobs to those that have nothing.
+            while not active or len(self._busy) == self._workers:
+                ticket = self._start_next(self._slots - len(active))
+                if ticket is None:
+                    break
+                ticket.cancel_token.start_clock()
+                active.append(_Active(ticket, self._steps(ticket)))
+                self._busy.add(me)
+        return True
+
+    def _round(self, active: list[_Active]) -> None:
+        """One step of every job, or only of the presenter's; a cancelled job is let go in any case."""
+        has_presenter = any(one.goes_first for one in active)
+        for one in list(active):
+            is_its_turn = not has_presenter or one.goes_first or one.ticket.cancel_token.is_set
+            if is_its_turn and not self._step(one):
+                active.remove(one)
+        if active and all(one.is_blocked for one in active):
+            time.sleep(POLL_S)
 
     def _step(self, one: _Active) -> bool:
         """Advance one job by one event; False when it has ended. Frees its memory outside the except block."""
-        ticket, last = one.ticket, None
+        started = time.monotonic()
+        outcome = self._advance(one)
+        one.worked_s += time.monotonic() - started
+        if not isinstance(outcome, (Done, Stopped, BaseException)):
+            one.is_blocked = isinstance(outcome, _Blocked)
+            one.ticket.put(outcome)
+            return True
+        self._finish(one, outcome)
+        return False
+
+    def _advance(self, one: _Active) -> Event | BaseException:
+        """The job's next event, or how it ended: Done, Stopped or the error to show. Never raises."""
+        token = one.ticket.cancel_token
+        outcome: Event | BaseException
         try:
-            ticket.cancel_token.check()
+            token.check()
             event = next(one.steps)
             if not isinstance(event, Done):
-                ticket.put(event)
-                return True
-            last = event
+                return event
+            outcome = event
         except (StopIteration, Cancelled):
-            last = Stopped() if ticket.cancel_token.is_set else _unfinished()
+            outcome = _unfinished()
         except StudioError as error:
-            last = error
-        except Exception as error:  # noqa: BLE001 - the one boundary where a bug becomes a worded failure
-            last = _worded(error)
-        one.steps.close()
+            outcome = error
+        except BaseException as error:  # noqa: BLE001 - the one boundary where a bug becomes a worded failure;
+            outcome = _worded(error)  # a Rust library's panic and sys.exit are no Exceptions
+        try:
+            one.steps.close()
+        except BaseException:  # how the job ended is known already
+            log.exception("a job failed while it was closed")
+        if isinstance(outcome, OutOfMemory):
+            # Its traceback holds the frames, and they the tensors.
+            outcome.__traceback__ = outcome.__cause__ = outcome.__context__ = None
+        elif token.is_set and not isinstance(outcome, Done):
+            outcome = Stopped()
+        return outcome
+
+    def _finish(self, one: _Active, outcome: Event | BaseException) -> None:
+        """Take an ended job off the books, free memory where it ran out, then tell its listener."""
+        ticket, job = one.ticket, one.ticket.job
         with self._lock:
-            if isinstance(last, Done):
-                took, key = time.monotonic() - one.started, ticket.job.model.id
-                self._seconds[key] = 0.7 * self._seconds.get(key, took) + 0.3 * took
+            if isinstance(outcome, Done):
+                known = self._seconds.get(job.model.id, one.worked_s)
+                self._seconds[job.model.id] = 0.7 * known + 0.3 * one.worked_s
             self._running.pop(ticket.id, None)
-            self._running_sessions.discard(ticket.job.session)
-            if isinstance(last, OutOfMemory):
+            self._running_sessions.discard(job.session)
+            if isinstance(outcome, OutOfMemory):
                 self._shelf.make_room(self._shelf.budget_bytes)
             self._announce()
             self._lock.notify_all()
-        if isinstance(last, OutOfMemory):
-            one.steps = None  # type: ignore[assignment]
+        if isinstance(outcome, OutOfMemory):
             release_memory()
-        ticket.put(last)
-        return False
+        ticket.put(outcome)
 
     def _steps(self, ticket: Ticket) -> Generator[Event, None, None]:
         """Load the model if needed, then run the job."""
@@ -423,38 +503,58 @@ class Engine:
             yield from backend.run(ticket.job.params, ticket.cancel_token)
         finally:
             with self._lock:
-                self._shelf.in_use[model.id] -= 1
+                self._shelf.give_back(model.id)
 
     def _backend(self, model: Model, cancel: CancelToken, *, hold: bool) -> Generator[Event, None, Backend]:
-        """The loaded backend of ``model``; ``hold`` keeps it from eviction until ``in_use`` is lowered."""
-        while not self._loading.acquire(blocking=False):
-            # Another job is loading; it may be one that this very thread steps, so never block here.
-            yield Progress("Waiting for a model to load")
-            time.sleep(0.02)
+        """The loaded backend of ``model``; ``hold`` keeps it from eviction until it is given back.
+
+        A loaded model is had at once. Only one model is loaded at a time; whoever needs another waits by
+        yielding, as the job it waits for may be one that this very thread steps.
+        """
+        while True:
+            with self._lock:
+                backend = None if self._wants_room else self._shelf.take(model.id, hold=hold)
+            if backend is not None:
+                return backend
+            if self._loading.acquire(blocking=False):
+                break
+            yield _Blocked("Waiting for a model to load")
         try:
             with self._lock:
-                backend = self._shelf.models.get(model.id)
-                gone = self._shelf.make_room(model.memory_bytes) if backend is None else []
-            if gone:
-                release_memory()
-                yield Notice(f"Made room for {model.title} by unloading {', '.join(gone)}.")
+                backend = self._shelf.take(model.id, hold=hold)
             if backend is None:
+                yield from self._clear_room(model)
                 backend = yield from self._load(model, cancel)
-            with self._lock:
-                self._shelf.models[model.id] = backend
-                self._shelf.models.move_to_end(model.id)
-                if hold:
-                    self._shelf.in_use[model.id] = self._shelf.in_use.get(model.id, 0) + 1
+                with self._lock:
+                    self._shelf.models[model.id] = backend
+                    self._shelf.take(model.id, hold=hold)
         finally:
             self._loading.release()
         return backend
+
+    def _clear_room(self, model: Model) -> Generator[Event, None, None]:
+        """Unload models until ``model`` fits, waiting for those in use; alone it is tried whatever its size."""
+        try:
+            while True:
+                with self._lock:
+                    gone = self._shelf.make_room(model.memory_bytes)
+                    # Holds back new users of the loaded models, or a busy room would never let another one in.
+                    self._wants_room = bool(self._shelf.models) and not self._shelf.fits(model.memory_bytes)
+                if gone:
+                    release_memory()
+                    yield Notice(f"Made room for {model.title} by unloading {', '.join(gone)}.")
+                if not self._wants_room:
+                    return
+                yield _Blocked("Waiting for memory that another model uses")
+        finally:
+            self._wants_room = False
 
 
 def _unfinished() -> StudioError:
     return StudioError("The model stopped without an answer.", "Try again; if it happens twice, report it.")
 
 
-def _worded(error: Exception) -> StudioError:
+def _worded(error: BaseException) -> StudioError:
     """A library's exception as something safe to show: out of memory by its name, the rest with an id."""
     if is_out_of_memory(error):
         return OutOfMemory(

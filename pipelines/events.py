@@ -10,6 +10,7 @@ work was cancelled.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.errors import Cancelled, TimedOut
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class CancelToken:
     def __init__(self, time_limit_s: float | None = None) -> None:
         self._flag = threading.Event()
         self._callbacks: list[Callable[[], None]] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._deadline: float | None = None
         self.time_limit_s = time_limit_s
 
@@ -133,7 +136,10 @@ class CancelToken:
             self._flag.set()
             callbacks = list(self._callbacks)
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:
+                log.exception("a cancel callback failed")  # the others must still hear of it
 
     def on_set(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once when the token is set (at once if it already is): unblocks a network read."""
@@ -153,6 +159,6 @@ class CancelToken:
             raise Cancelled
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise TimedOut(
-                f"This took longer than the limit of {self.time_limit_s:.0f} s and was stopped.",
+                f"This took longer than the limit of {self.time_limit_s:g} s and was stopped.",
                 "Ask for less (fewer tokens or steps), or ask the presenter to raise the limit.",
             )

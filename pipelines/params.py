@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -37,6 +36,12 @@ class Spec:
     step: float = 1.0
     choices: tuple[str, ...] = ()
     max_length: int = 0
+
+    @property
+    def span(self) -> str:
+        """``0 to 2`` or ``1 to 4096 tokens``: the range of a number, for messages and help."""
+        style = ".0f" if self.kind == "integer" else "g"
+        return f"{self.minimum:{style}} to {self.maximum:{style}}{' ' + self.unit if self.unit else ''}"
 
 
 def number(
@@ -101,30 +106,34 @@ def clean_text(value: Any, name: str, max_length: int) -> str:
     return cleaned
 
 
+def _shown(value: Any) -> str:
+    """``value`` in at most 40 characters, at no more cost than that: it may be huge, or a number too long to print."""
+    if isinstance(value, str):
+        return repr(value[:40])[:40]
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return "a number of hundreds of digits"
+    return repr(value)[:40] if value is None or isinstance(value, (bool, int, float)) else f"a {type(value).__name__}"
+
+
 def clean_number(value: Any, name: str, spec: Spec) -> float | int:
     """``value`` as a finite number inside the spec's range, an ``int`` for integer fields.
 
     Raises:
         InvalidParams: not a number, not finite, not whole where it must be, or out of range.
     """
-    shown = repr(value)[:40]
-    low, high = f"{spec.minimum:g}", f"{spec.maximum:g}"
-    if spec.kind == "integer":
-        low, high = f"{int(spec.minimum)}", f"{int(spec.maximum)}"
-    wanted = f"{name} must be a number from {low} to {high}{' ' + spec.unit if spec.unit else ''}"
+    kind = "whole number" if spec.kind == "integer" else "number"
+    refusal = InvalidParams(f"{name} must be a {kind} from {spec.span}, not {_shown(value)}.")
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise InvalidParams(f"{wanted}, not {shown}.")
+        raise refusal
     try:
-        result = int(value) if isinstance(value, int) else float(value)
+        result = value if isinstance(value, int) else float(value)
     except ValueError as error:
-        raise InvalidParams(f"{wanted}, not {shown}.") from error
-    if isinstance(result, float) and not math.isfinite(result):
-        raise InvalidParams(f"{wanted}, not {shown}.")
-    if not spec.minimum <= result <= spec.maximum:
-        raise InvalidParams(f"{wanted}, not {shown}.")
+        raise refusal from error
+    if not spec.minimum <= result <= spec.maximum:  # false for NaN too
+        raise refusal
     if spec.kind == "integer":
         if result != int(result):
-            raise InvalidParams(f"{name} must be a whole number, not {shown}.")
+            raise refusal
         return int(result)
     return float(result)
 
@@ -136,10 +145,10 @@ def _clean(name: str, spec: Spec, value: Any) -> Any:
         return clean_text(value, name, spec.max_length)
     if spec.kind == "choice":
         if value not in spec.choices:
-            raise InvalidParams(f"{name} must be one of {', '.join(spec.choices)}, not {repr(value)[:40]}.")
+            raise InvalidParams(f"{name} must be one of {', '.join(spec.choices)}, not {_shown(value)}.")
         return value
     if not isinstance(value, bool):
-        raise InvalidParams(f"{name} must be true or false, not {repr(value)[:40]}.")
+        raise InvalidParams(f"{name} must be true or false, not {_shown(value)}.")
     return value
 
 
@@ -155,9 +164,9 @@ class Params:
     def from_mapping(cls: type[P], values: Mapping[str, Any]) -> P:
         """Build from names and values. Raises InvalidParams for a name that does not exist."""
         known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(str(name)[:40] for name in set(values) - known)
         if unknown:
-            raise InvalidParams(f"Unknown setting: {', '.join(str(u)[:40] for u in unknown)}.")
+            raise InvalidParams(f"Unknown setting: {', '.join(unknown[:10])}.")
         return cls(**values)
 
     def record(self) -> dict[str, Any]:
@@ -171,12 +180,10 @@ def add_arguments(parser: argparse.ArgumentParser, cls: type[Params], names: tup
         if names and name not in names:
             continue
         option = "--" + name.replace("_", "-")
-        if spec.kind == "flag":
-            parser.add_argument(option, action=argparse.BooleanOptionalAction, default=spec.default, help=spec.help)
-            continue
-        unit = f" {spec.unit}" if spec.unit else ""
-        span = f" ({spec.minimum:g} to {spec.maximum:g}{unit})" if spec.kind in ("number", "integer") else ""
+        span = f" ({spec.span})" if spec.kind in ("number", "integer") else ""
         kwargs: dict[str, Any] = {"default": spec.default, "help": f"{spec.help}{span}".replace("%", "%%")}
+        if spec.kind == "flag":
+            kwargs["action"] = argparse.BooleanOptionalAction
         if spec.kind == "choice":
             kwargs["choices"] = spec.choices
         parser.add_argument(option, **kwargs)

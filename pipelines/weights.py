@@ -33,8 +33,8 @@ from pipelines.events import CancelToken, Event, Notice, Progress
 
 T = TypeVar("T")
 
-#: What a snapshot may hold. Pickles, ONNX exports, GGUF files and python code stay out.
-ALLOWED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.md", "LICENSE*"]
+ALLOWED = [*catalog.LOADED, "*.md", "LICENSE*"]
+REACH_TIMEOUT_S = 5.0
 LARGEST_HEADER_BYTES = 100 * 1024**2  # the safetensors format's own limit
 
 
@@ -56,8 +56,8 @@ def check_safetensors(path: Path) -> None:
             raise ModelCorrupt(f"{path.name} is not a complete safetensors file.", "Fetch the model again.")
         try:
             header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise ModelCorrupt(f"The header of {path.name} cannot be read.", "Fetch the model again.") from error
     if 8 + length + max(ends, default=0) != size:
         raise ModelCorrupt(f"{path.name} is cut off or has bytes too many.", "Fetch the model again.")
@@ -74,14 +74,15 @@ def check_folder(folder: Path) -> None:
     manifest = folder / "MANIFEST.json"
     if manifest.exists():
         try:
-            recorded: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-        except (ValueError, KeyError) as error:
+            files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+            recorded = {str(name): str(entry["sha256"]) for name, entry in files.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelCorrupt(f"MANIFEST.json of {folder.name} cannot be read.", "Restore the folder.") from error
-        for name, entry in recorded.items():
+        for name, digest in recorded.items():
             file = folder / name
-            if not file.is_file():
+            if ".." in Path(name).parts or Path(name).is_absolute() or not file.is_file():
                 raise ModelCorrupt(f"{folder.name}/{name} is missing.", "Restore the folder from the repository.")
-            if sha256(file) != entry["sha256"]:
+            if sha256(file) != digest:
                 raise ModelCorrupt(
                     f"{folder.name}/{name} does not match its recorded hash.", "Restore it from the repository."
                 )
@@ -90,6 +91,8 @@ def check_folder(folder: Path) -> None:
             f"There are no safetensors weights in {folder.name}.",
             "Other formats can hide code and are not loaded.",
         )
+    if absent := catalog.missing_shards(folder):
+        raise ModelCorrupt(f"{folder.name}/{absent[0]} is missing or cannot be read.", "Fetch the model again.")
     for file in weights:
         check_safetensors(file)
         blob = file.resolve()
@@ -125,7 +128,7 @@ def in_thread(work: Callable[[], T], progress: Callable[[], Event], cancel: Canc
 
 
 class _Meter:
-    """Counts downloaded bytes over the hub library's parallel progress bars."""
+    """Counts downloaded bytes. The hub library counts them on two bars, received and written: the larger one holds."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -142,13 +145,15 @@ class _Meter:
                 kwargs.pop("name", None)
                 kwargs["disable"] = True
                 self.counts_bytes = kwargs.get("unit") == "B"
+                self.bytes_done = 0
                 super().__init__(*args, **kwargs)
 
             def update(self, n: float | None = 1) -> bool | None:
                 cancel.check()
                 if self.counts_bytes and n:
                     with meter.lock:
-                        meter.done += int(n)
+                        self.bytes_done += int(n)
+                        meter.done = max(meter.done, self.bytes_done)
                 return None
 
         return Bar
@@ -183,11 +188,14 @@ def download(model: catalog.Model, cancel: CancelToken) -> Generator[Event, None
 
     Raises ModelGated, ModelMissing, ModelTooLarge as the cause demands; ``Cancelled`` within a second.
     """
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants, get_session, snapshot_download
 
     cache = Path(constants.HF_HUB_CACHE)
-    cache.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(cache).free
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(cache).free
+    except OSError as error:
+        raise _translate(error, model) from error
     if model.download_mb * 1024**2 > free:
         raise ModelTooLarge(
             f"{model.title} needs {model.download_mb / 1000:.1f} GB of disk; {free / 1e9:.1f} GB are free.",
@@ -197,6 +205,8 @@ def download(model: catalog.Model, cancel: CancelToken) -> Generator[Event, None
     started = time.monotonic()
 
     def work() -> str:
+        # Without a network snapshot_download would retry for 23 s before it says so.
+        get_session().head(constants.ENDPOINT, timeout=REACH_TIMEOUT_S)
         return snapshot_download(
             model.repo,
             revision=model.revision or None,
@@ -229,7 +239,8 @@ def locate(model: catalog.Model, cancel: CancelToken, *, may_download: bool = Fa
         yield Notice(f"{model.title} is on this machine now.")
     if folder is None or not folder.is_dir():
         raise catalog.missing(model)
-    check_folder(folder)
+    found = folder
+    yield from in_thread(lambda: check_folder(found), lambda: Progress(f"Checking {model.title}"), cancel)
     return folder
 
 

@@ -69,6 +69,12 @@ def _plain(question: str) -> str:
     return question.lower().rstrip("?.! ")
 
 
+def _canonical(question: str) -> tuple[str, ...]:
+    """The words of a question that typing noise cannot change: no case, stops, contractions, articles, courtesy."""
+    words = re.findall(r"[a-z0-9]+", question.lower().replace("'s", " is"))
+    return tuple(w for w in words if w not in ("a", "an", "the", "please", "so"))
+
+
 class Corpus:
     """All that training and evaluation ask and answer."""
 
@@ -292,15 +298,18 @@ class Corpus:
         cases: list[TestCase] = []
         for concept in self.concepts:
             for facet, intent in concept.facets.items():
-                pairs = [
-                    (n, t)
-                    for n in concept.names
-                    for t in dict.fromkeys(chat_phrasings.TRAIN[facet])
-                    if "{xs}" not in t and _is_held_out(concept.id, n, t)
-                ]
-                if pairs:
-                    name, template = rng.choice(pairs)
-                    question = chat_phrasings.fill(template, name, None)
+                trained, kept = {_canonical(a) for a in intent.asks}, []
+                for name in concept.names:
+                    for template in dict.fromkeys(chat_phrasings.TRAIN[facet]):
+                        question = chat_phrasings.fill(template, name, None)
+                        if not _is_held_out(concept.id, name, template):
+                            trained.add(_canonical(question))
+                        elif "{xs}" not in template:
+                            kept.append(question)
+                # Two pairs can make one question ("Define {b}." of "hallucination" and "a hallucination").
+                kept = [q for q in kept if _canonical(q) not in trained]
+                if kept:
+                    question = rng.choice(kept)
                     cases.append(TestCase("facet", intent.id, ({"role": "user", "content": question},), intent.key))
             for before, first in concept.facets.items():
                 for facet in chat_phrasings.FOLLOW_UP:
@@ -328,6 +337,16 @@ class Corpus:
                 self.DECLINE_KEY,
             )
             for e in entries
+        ]
+
+    def held_out_small_talk(self) -> list[TestCase]:
+        """Small talk in unseen wordings, without those that are also follow-up questions ("continue")."""
+        follow_ups = {_plain(q) for questions in chat_phrasings.FOLLOW_UP.values() for q in questions}
+        return [
+            TestCase("talk", f"talk.{e['id']}", ({"role": "user", "content": ask},), tuple(e["key"]))
+            for e in self.talk
+            for ask in _last(tuple(e["ask"]))
+            if _plain(ask) not in follow_ups
         ]
 
     def training_answers(self) -> set[str]:

@@ -137,7 +137,7 @@ FOLLOW_UP_HELD_OUT: dict[str, tuple[str, ...]] = {
     "short": ("Could you put that in a single line?",),
     "child": ("How would I tell that to a small child?",),
     "example": ("Could you show me an example of it?",),
-    "more": ("Please continue.", "I would like to hear more."),
+    "more": ("Do carry on.", "I would like to hear more."),
     "how": ("So how does it actually work?",),
     "why": ("And why should I care?",),
     "limits": ("Are there any downsides to it?",),

@@ -1,0 +1,1 @@
+"""The page. Knows Gradio, never torch: all work is done by ``pipelines`` through its engine."""

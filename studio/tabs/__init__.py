@@ -1,0 +1,1 @@
+"""One file per tab; a tab imports no other tab."""

@@ -1,0 +1,473 @@
+"""The chat tab: ask, see every token arrive, and see why each was chosen.
+
+Lays out and wires; the work is ``pipelines.chat``, the conversations ``studio.conversations``, the drawing
+of tokens ``studio.views.token_view``.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from pipelines import catalog
+from pipelines.catalog import Model
+from pipelines.chat import ChatParams
+from pipelines.errors import StudioError
+from pipelines.events import Token
+from studio import bridge, conversations
+from studio.controls import Controls
+from studio.runtime import Studio
+from studio.tabs.chat_words import BY_TITLE, EXAMPLES, PRESETS
+from studio.views import token_view
+
+DEFAULT_MODEL = "default"
+IN_VIEW = ("temperature",)
+FOLDED = (
+    "system", "strategy", "max_new_tokens", "top_p", "top_k", "min_p", "repetition_penalty", "num_beams", "seed", "stop",
+)  # fmt: skip
+WELCOME = """<div class="welcome"><img src="studio/web/mote.svg" alt="" width="72" height="72">
+<h2>Ask Mote about generative AI</h2>
+<p><span class="badge">tiny model, trained by this project; it knows generative AI and nothing else</span></p></div>"""
+
+
+def model_line(model: Model) -> str:
+    """Licence, size and purpose of a model, shown where it is chosen."""
+    license_name = html.escape(model.license)
+    if model.license_url:
+        license_name = f'<a href="{html.escape(model.license_url)}" target="_blank" rel="noopener">{license_name}</a>'
+    parts = [html.escape(model.summary), f"Licence: {license_name}."]
+    if model.non_commercial:
+        parts.append("<strong>Not for commercial use.</strong>")
+    if model.is_tiny:
+        parts.append('<a href="studio/card/mote" target="_blank">Model card</a>.')
+    if model.download_mb:
+        parts.append(f"{model.download_mb / 1000:.1f} GB on disk.")
+    if model.is_remote:
+        parts.append("Your messages leave this machine.")
+    return '<p class="model-line">' + " ".join(parts) + "</p>"
+
+
+def model_choices(studio: Studio) -> list[tuple[str, str]]:
+    """(label, id) of every chat model, what is not on this machine marked."""
+    found = [("Default of this studio", DEFAULT_MODEL)]
+    for model in studio.models.values():
+        if model.task == "chat":
+            size = f", {model.download_mb / 1000:.1f} GB" if model.download_mb else ""
+            here = "" if catalog.is_present(model) else ", not here"
+            found.append((f"{model.title} ({model.license}{size}{here})", model.id))
+    return found
+
+
+def numbers_line(view: bridge.View) -> str:
+    """Seconds, speed, context used and seed, small, under the answer."""
+    r = view.record
+    if not r:
+        return f'<div class="numbers" aria-live="polite">{html.escape(view.status)}</div>'
+    parts = [
+        f"{r['tokens']} token{'' if r['tokens'] == 1 else 's'}",
+        f"{r['tokens_per_second']:.0f} tokens/s",
+        f"{r['seconds']:.1f} s",
+    ]
+    if "context" in r:
+        used = r["prompt_tokens"] + r["tokens"]
+        parts.append(f'context {used} of {r["context"]} <progress max="{r["context"]}" value="{used}"></progress>')
+    parts += [
+        f'seed <button type="button" class="copy" data-copy="{r["seed"]}">{r["seed"]}</button>',
+        html.escape(str(r["model"])),
+    ]
+    if r.get("finish_reason") == "length":
+        parts.append("cut at the length limit")
+    return '<div class="numbers" aria-live="polite">' + " \u00b7 ".join(parts) + "</div>"
+
+
+def alternatives_card(view: bridge.View) -> str:
+    """Beam search's other answers."""
+    others = getattr(view.artifact, "alternatives", ())
+    if not others:
+        return ""
+    rows = "".join(f"<li>{html.escape(t)} <small>score {s:.2f}</small></li>" for t, s in others)
+    return f'<div class="card"><strong>Other answers that beam search kept</strong><ol>{rows}</ol></div>'
+
+
+@dataclass(frozen=True)
+class LastAnswer:
+    """What the server remembers of a session's last answer, so that it can be branched or done again."""
+
+    text: str = ""
+    tokens: tuple[Token, ...] = ()
+    seed: int | None = None
+    before: LastAnswer | None = None
+
+
+def _with_earlier(tokens: list[Token], branched_from: LastAnswer | None) -> list[Token]:
+    """After a branch the kept part shows the trace it had when it was first written."""
+    earlier = branched_from.tokens if branched_from else ()
+    kept = [old if old.token_id == new.token_id else new for old, new in zip(earlier, tokens, strict=False)]
+    return [*kept, *tokens[len(kept) :]]
+
+
+class ChatTab:
+    """The tab's components and handlers. One instance per page build; holds nothing of anybody's."""
+
+    def __init__(self, studio: Studio, page: gr.Blocks) -> None:
+        self.studio = studio
+        self.controls = Controls(ChatParams)
+        self._lay_out()
+        self._wire(page)
+
+    # --- layout ------------------------------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        studio = self.studio
+        self.store = gr.BrowserState(None, storage_key="studio-chat", secret=studio.browser_secret())
+        self.last = gr.State(LastAnswer(), time_to_live=3600)
+        with gr.Row(elem_classes="conversation-bar"):
+            self.picker = gr.Dropdown([], label="Conversation", elem_id="chat-conversations", scale=1, min_width=120)
+            self.new = gr.Button("New", elem_id="chat-new", scale=0, min_width=72)
+            self.delete = gr.Button("Delete", elem_id="chat-delete", scale=0, min_width=84)
+        self.chatbot = gr.Chatbot(
+            show_label=False,
+            label="Conversation",
+            elem_id="chat-messages",
+            height="min(56vh, 620px)",
+            placeholder=WELCOME,
+            examples=[{"text": e} for e in EXAMPLES],
+            editable="user",
+            buttons=["copy", "copy_all"],
+            layout="bubble",
+            avatar_images=(None, token_view.WEB / "mote.svg"),
+            reasoning_tags=[("<think>", "</think>")],
+            allow_tags=False,
+            sanitize_html=True,
+            group_consecutive_messages=False,
+        )
+        self.error = gr.HTML(elem_id="chat-error", elem_classes="quiet")
+        self.notice = gr.HTML(elem_id="chat-notice", elem_classes="quiet")
+        with gr.Row(elem_classes="ask-bar"):
+            self.prompt = gr.Textbox(
+                show_label=False, label="Your question", placeholder="Ask about generative AI", lines=1, max_lines=6,
+                max_length=8000, elem_id="chat-prompt", scale=6, autofocus=True,
+            )  # fmt: skip
+            self.ask = gr.Button("Ask", variant="primary", elem_id="chat-ask", scale=0, min_width=96)
+            self.stop = gr.Button("Stop", variant="stop", elem_id="chat-stop", scale=0, min_width=96, visible=False)
+        with gr.Row(elem_classes="under-answer"):
+            self.numbers = gr.HTML(elem_id="chat-numbers")
+            self.again = gr.Button(
+                "Do it again exactly", size="sm", elem_id="chat-again", visible=False, scale=0, min_width=160
+            )
+            self.back = gr.Button(
+                "Undo the branch", size="sm", elem_id="chat-unbranch", visible=False, scale=0, min_width=150
+            )
+        with gr.Accordion("See inside: every token and why it was chosen", open=False, elem_id="chat-inside"):
+            self.tokens = token_view.build("chat-tokens")
+            self.others = gr.HTML(elem_id="chat-beams", elem_classes="quiet")
+        with gr.Row(elem_classes="in-view"):
+            self.model = gr.Dropdown(
+                model_choices(studio), value=DEFAULT_MODEL, label="Model", elem_id="chat-model",
+                interactive=not studio.sessions.is_locked,
+            )  # fmt: skip
+            self.preset = gr.Dropdown(
+                [p.title for p in PRESETS], value=PRESETS[0].title, label="Use it to", elem_id="chat-preset"
+            )
+            self.controls.add(*IN_VIEW)
+        self.model_info = gr.HTML(elem_id="chat-model-info")
+        with gr.Accordion("More", open=False, elem_id="chat-more"):
+            self.controls.add(*FOLDED)
+            self.reset = gr.Button("Reset all settings", size="sm", elem_id="chat-reset")
+
+    # --- wiring ------------------------------------------------------------------------------------------
+
+    def _wire(self, page: gr.Blocks) -> None:
+        inputs: set[Any] = {self.chatbot, self.prompt, self.model, self.store, self.last, *self.controls.inputs}
+        outputs = [
+            self.chatbot, self.prompt, self.store, self.last, self.picker, self.error, self.notice, self.numbers,
+            self.tokens, self.others, self.ask, self.stop, self.again, self.back,
+        ]  # fmt: skip
+        running: dict[str, Any] = {
+            "inputs": inputs, "outputs": outputs, "show_progress": "hidden", "concurrency_limit": None,
+            "api_visibility": "private", "trigger_mode": "once",
+        }  # fmt: skip
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        gr.on([self.ask.click, self.prompt.submit], self.on_ask, **running)
+        self.chatbot.example_select(self.on_example, **running)
+        self.chatbot.retry(self.on_retry, **running)
+        self.chatbot.edit(self.on_edit, **running)
+        self.again.click(self.on_again, **running)
+        self.tokens.select(self.on_branch, **running)
+        self.stop.click(self.on_stop, None, None, **quick)
+        self.back.click(
+            self.on_unbranch, {self.chatbot, self.store, self.last},
+            [self.chatbot, self.store, self.tokens, self.last, self.back], **quick,
+        )  # fmt: skip
+        self.chatbot.undo(self.on_undo, {self.chatbot, self.store}, [self.chatbot, self.prompt, self.store], **quick)
+        self.chatbot.like(self.on_like, [self.store], [self.store], **quick)
+        screen = [self.store, self.chatbot, self.picker, self.error, self.notice, self.numbers, self.tokens, self.last,
+                  self.again, self.back]  # fmt: skip
+        self.chatbot.clear(self.on_clear, [self.store], screen, **quick)
+        self.new.click(self.on_new, [self.store], screen, **quick)
+        self.delete.click(self.on_delete, [self.store], screen, **quick)
+        self.picker.input(self.on_open, [self.store, self.picker], screen, **quick)
+        page.load(self.on_load, [self.store], [*screen, self.model_info], **quick)
+        self.model.input(self.on_model, [self.model], [self.model_info], **quick)
+        self.preset.input(
+            self.on_preset,
+            [self.preset, self.model],
+            [self.controls.components["system"], self.prompt, self.notice],
+            **quick,
+        )
+        self.reset.click(self.controls.defaults, None, list(self.controls.components.values()), **quick)
+
+    # --- asking ------------------------------------------------------------------------------------------
+
+    def _model(self, data: dict[Any, Any], session: str) -> Model:
+        """The model that this session may use. Raises StudioError."""
+        default = self.studio.wait_until_ready().choices["chat"].model
+        wanted = data[self.model]
+        if wanted == DEFAULT_MODEL or wanted == default.id:
+            return default
+        self.studio.sessions.require_presenter(session, "choose another model")
+        ready = self.studio.wait_until_ready()
+        return catalog.choose(
+            "chat",
+            str(wanted),
+            self.studio.models.values(),
+            ready.compute,
+            may_download=self.studio.settings.may_download,
+        ).model
+
+    async def _answer(
+        self,
+        data: dict[Any, Any],
+        request: gr.Request,
+        messages: list[dict[str, str]],
+        *,
+        prefix: tuple[int, ...] = (),
+        branched_from: LastAnswer | None = None,
+        seed: int | None = None,
+    ) -> AsyncIterator[dict[Any, Any]]:
+        """Run one answer to ``messages`` (the user's last) and yield what the page shows of it."""
+        session = request.session_hash or ""
+        can_branch = False
+
+        def submit() -> Any:
+            nonlocal can_branch
+            model = self._model(data, session)
+            values = self.controls.values(data)
+            values["max_new_tokens"] = min(int(values["max_new_tokens"]), self.studio.limits.max_new_tokens)
+            if seed is not None:
+                values["seed"] = seed
+            can_branch = not model.is_remote
+            params = ChatParams(messages=tuple(messages), prefix_ids=prefix, **values)
+            return self.studio.submit(model, params, session)
+
+        store = conversations.with_messages(data[self.store], messages)
+        yield {
+            self.chatbot: [*messages, {"role": "assistant", "content": "\u2026"}],
+            self.store: store,
+            self.picker: gr.update(choices=conversations.choices(store), value=store["current"]),
+            self.ask: gr.update(visible=False),
+            self.stop: gr.update(visible=True),
+            self.again: gr.update(visible=False),
+            self.back: gr.update(visible=False),
+            self.error: "",
+            self.notice: "",
+            self.others: "",
+        }
+        view = bridge.View()
+        async with aclosing(bridge.follow(submit)) as views:
+            async for view in views:
+                tokens = _with_earlier(view.tokens, branched_from)
+                update = {self.numbers: numbers_line(view), self.notice: bridge.notice_card(view.notices)}
+                if view.text:
+                    update[self.chatbot] = [*messages, {"role": "assistant", "content": view.text}]
+                    update[self.tokens] = token_view.payload(
+                        tokens, view.prompt, with_alternatives=view.has_ended, can_branch=can_branch
+                    )
+                yield update
+        answered = [*messages, {"role": "assistant", "content": view.text}] if view.text else messages
+        store = conversations.with_messages(data[self.store], answered)
+        tokens = _with_earlier(view.tokens, branched_from)
+        yield {
+            self.chatbot: answered,
+            self.store: store,
+            self.last: LastAnswer(view.text, tuple(tokens), view.record.get("seed"), branched_from),
+            self.tokens: token_view.payload(tokens, view.prompt, with_alternatives=True, can_branch=can_branch),
+            self.others: alternatives_card(view),
+            self.error: bridge.error_card(view.error),
+            self.numbers: numbers_line(view),
+            self.ask: gr.update(visible=True),
+            self.stop: gr.update(visible=False),
+            self.again: gr.update(visible=bool(view.record)),
+            self.back: gr.update(visible=branched_from is not None),
+        }
+
+    async def _drive(self, steps: AsyncIterator[dict[Any, Any]]) -> AsyncIterator[dict[Any, Any]]:
+        """Pass updates on; whatever is wrong with the request itself becomes a card, never a lost prompt."""
+        try:
+            async with aclosing(steps) as updates:  # type: ignore[type-var]
+                async for update in updates:
+                    yield update
+        except StudioError as error:
+            yield {
+                self.error: bridge.error_card(error),
+                self.ask: gr.update(visible=True),
+                self.stop: gr.update(visible=False),
+            }
+
+    async def on_ask(self, data: dict[Any, Any], request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        text = data[self.prompt] if isinstance(data[self.prompt], str) else ""
+        if not text.strip():
+            yield {
+                self.error: bridge.error_card(
+                    StudioError("There is no question yet.", "Type one, or click an example.")
+                )
+            }
+            return
+        messages = [*conversations.plain(data[self.chatbot]), {"role": "user", "content": text}]
+        first = True
+        async with aclosing(self._drive(self._answer(data, request, messages))) as updates:
+            async for update in updates:
+                yield update | {self.prompt: ""} if first else update
+                first = False
+
+    async def on_example(self, data: dict[Any, Any], event: gr.SelectData, request: gr.Request) -> AsyncIterator[Any]:
+        text = event.value.get("text", "") if isinstance(event.value, dict) else ""
+        async with aclosing(self.on_ask({**data, self.prompt: text}, request)) as updates:
+            async for update in updates:
+                yield update
+
+    async def on_retry(self, data: dict[Any, Any], event: gr.RetryData, request: gr.Request) -> AsyncIterator[Any]:
+        messages = conversations.plain(data[self.chatbot])[: int(event.index) + 1]
+        async with aclosing(self._drive(self._answer(data, request, messages))) as updates:
+            async for update in updates:
+                yield update
+
+    async def on_edit(self, data: dict[Any, Any], event: gr.EditData, request: gr.Request) -> AsyncIterator[Any]:
+        messages = conversations.plain(data[self.chatbot])[: int(event.index)]
+        messages.append({"role": "user", "content": str(event.value)})
+        async with aclosing(self._drive(self._answer(data, request, messages))) as updates:
+            async for update in updates:
+                yield update
+
+    async def on_again(self, data: dict[Any, Any], request: gr.Request) -> AsyncIterator[Any]:
+        """The same messages, settings and seed once more."""
+        messages = _up_to_last_question(data[self.chatbot])
+        async with aclosing(self._drive(self._answer(data, request, messages, seed=data[self.last].seed))) as updates:
+            async for update in updates:
+                yield update
+
+    async def on_branch(self, data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> AsyncIterator[Any]:
+        """Continue the last answer from another token; the browser sends the ids up to and with that token."""
+        sent = event._data.get("prefix") if isinstance(event._data, dict) else None
+        prefix = tuple(sent) if isinstance(sent, list) else ()
+        messages = _up_to_last_question(data[self.chatbot])
+        steps = self._answer(data, request, messages, prefix=prefix, branched_from=data[self.last])
+        async with aclosing(self._drive(steps)) as updates:
+            async for update in updates:
+                yield update
+
+    # --- quick handlers ----------------------------------------------------------------------------------
+
+    def on_stop(self, request: gr.Request) -> None:
+        self.studio.stop(request.session_hash or "")
+
+    def on_unbranch(self, data: dict[Any, Any]) -> dict[Any, Any]:
+        """Put the answer back that stood before the branch."""
+        last = data[self.last].before
+        if last is None:
+            return {self.back: gr.update(visible=False)}
+        messages = [*_up_to_last_question(data[self.chatbot]), {"role": "assistant", "content": last.text}]
+        return {
+            self.chatbot: messages,
+            self.store: conversations.with_messages(data[self.store], messages),
+            self.tokens: token_view.payload(list(last.tokens), None, with_alternatives=True, can_branch=True),
+            self.last: last,
+            self.back: gr.update(visible=last.before is not None),
+        }
+
+    def on_undo(self, data: dict[Any, Any], event: gr.UndoData) -> dict[Any, Any]:
+        """Take the last question and its answer back; the question returns to the input."""
+        messages = conversations.plain(data[self.chatbot])
+        index = int(event.index)
+        question = messages[index]["content"] if index < len(messages) else ""
+        kept = messages[:index]
+        return {
+            self.chatbot: kept,
+            self.prompt: question,
+            self.store: conversations.with_messages(data[self.store], kept),
+        }
+
+    def on_like(self, store: Any, event: gr.LikeData) -> Any:
+        liked = {True: "Like", False: "Dislike"}.get(event.liked) if isinstance(event.liked, bool) else None
+        return conversations.with_feedback(store, int(event.index), liked)
+
+    def _screen(self, store: conversations.Store) -> list[Any]:
+        """Everything that changes when another conversation comes on screen, in the order of ``screen``."""
+        one = conversations.current(store)
+        feedback = [one["feedback"].get(str(i)) for i in range(len(one["messages"]))]
+        return [
+            store,
+            gr.update(value=one["messages"], feedback_value=feedback),
+            gr.update(choices=conversations.choices(store), value=store["current"]),
+            "",
+            "",
+            "",
+            token_view.EMPTY,
+            LastAnswer(),
+            gr.update(visible=False),
+            gr.update(visible=False),
+        ]
+
+    def on_clear(self, store: Any, request: gr.Request) -> list[Any]:
+        self.studio.stop(request.session_hash or "")
+        return self._screen(conversations.with_messages(store, []))
+
+    def on_new(self, store: Any, request: gr.Request) -> list[Any]:
+        self.studio.stop(request.session_hash or "")
+        return self._screen(conversations.added(store))
+
+    def on_delete(self, store: Any, request: gr.Request) -> list[Any]:
+        self.studio.stop(request.session_hash or "")
+        return self._screen(conversations.deleted(store))
+
+    def on_open(self, store: Any, wanted: Any, request: gr.Request) -> list[Any]:
+        self.studio.stop(request.session_hash or "")
+        return self._screen(conversations.opened(store, wanted))
+
+    def on_load(self, store: Any) -> list[Any]:
+        return [*self._screen(conversations.clean(store)), self.on_model(DEFAULT_MODEL)]
+
+    def on_model(self, wanted: Any) -> str:
+        if wanted == DEFAULT_MODEL:
+            ready = self.studio.ready
+            if ready is None:
+                return '<p class="model-line">Looking at the hardware.</p>'
+            return model_line(ready.choices["chat"].model)
+        model = self.studio.models.get(str(wanted))
+        return model_line(model) if model else ""
+
+    def on_preset(self, title: Any, wanted: Any) -> list[Any]:
+        """A preset fills the system prompt and the input, and says what the tiny model can do of it."""
+        preset = BY_TITLE.get(str(title), PRESETS[0])
+        ready = self.studio.ready
+        default = ready.choices["chat"].model if ready else None
+        model = default if wanted == DEFAULT_MODEL else self.studio.models.get(str(wanted))
+        is_tiny = model is None or model.is_tiny
+        return [preset.system, preset.opening, bridge.notice_card([preset.tiny] if is_tiny else [])]
+
+
+def _up_to_last_question(history: Any) -> list[dict[str, str]]:
+    messages = conversations.plain(history)
+    while messages and messages[-1]["role"] != "user":
+        messages.pop()
+    return messages
+
+
+def build(studio: Studio, page: gr.Blocks) -> None:
+    """Lay out and wire the chat tab inside the page that is being built."""
+    ChatTab(studio, page)
