@@ -9,7 +9,6 @@ and a server elsewhere (``pipelines.chat_remote``). Knows no page and no session
 
 from __future__ import annotations
 
-import argparse
 import secrets
 import sys
 from collections.abc import Generator, Mapping, Sequence
@@ -27,6 +26,7 @@ TASK = "chat"
 ROLES = ("user", "assistant")
 LONGEST_MESSAGE = 16_000  # characters
 MOST_MESSAGES = 200
+MOST_TOKENS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class ChatParams(Params):
     max_new_tokens: int = integer(
         160,
         minimum=1,
-        maximum=4096,
+        maximum=MOST_TOKENS,
         step=1,
         unit="tokens",
         label="Longest answer",
@@ -113,10 +113,7 @@ class ChatParams(Params):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "messages", clean_messages(self.messages))
-        ids = tuple(self.prefix_ids)
-        if len(ids) > 4096 or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in ids):
-            raise InvalidParams("prefix_ids must be at most 4096 token ids.")
-        object.__setattr__(self, "prefix_ids", ids)
+        object.__setattr__(self, "prefix_ids", clean_token_ids(self.prefix_ids))
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -154,14 +151,52 @@ def clean_messages(messages: Any) -> tuple[dict[str, str], ...]:
     return tuple(cleaned)
 
 
+def clean_token_ids(ids: Any) -> tuple[int, ...]:
+    """Token ids as sent by anybody. Raises InvalidParams unless they are a list of at most 4096 whole numbers."""
+    is_list = isinstance(ids, Sequence) and len(ids) <= MOST_TOKENS
+    if not is_list or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in ids):
+        raise InvalidParams(f"prefix_ids must be a list of at most {MOST_TOKENS} token ids.")
+    return tuple(ids)
+
+
 @dataclass(frozen=True)
 class ChatResult:
-    """An answer. ``alternatives`` are beam search's other answers as (text, mean log probability)."""
+    """An answer: all of it, ``prefix_ids`` included. ``alternatives`` are beam search's other answers as
+    (text, mean log probability)."""
 
     text: str
     tokens: tuple[Token, ...] = ()
     finish_reason: str = "stop"
     alternatives: tuple[tuple[str, float], ...] = field(default=())
+
+
+class StopStrings:
+    """Passes text through until a stop string appears; holds back what may be the start of one."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self._stops = stops
+        self._held = ""
+        self.has_stopped = False
+
+    def push(self, text: str) -> str:
+        """What of ``text``, and of what was held back, can be shown now."""
+        if self.has_stopped or not self._stops:
+            return "" if self.has_stopped else text
+        self._held += text
+        found = [i for s in self._stops if (i := self._held.find(s)) >= 0]
+        if found:
+            self.has_stopped = True
+            out, self._held = self._held[: min(found)], ""
+            return out
+        longest = max((n for s in self._stops for n in range(1, len(s)) if self._held.endswith(s[:n])), default=0)
+        cut = len(self._held) - longest
+        out, self._held = self._held[:cut], self._held[cut:]
+        return out
+
+    def rest(self) -> str:
+        """What was held back for a stop string that did not come."""
+        out, self._held = self._held, ""
+        return out
 
 
 def split_thinking(answer: str) -> tuple[str, str]:
@@ -195,7 +230,7 @@ class Loader:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Ask a chat model.", prog="python -m pipelines.chat")
+    parser = cli.Parser(description="Ask a chat model.", prog="python -m pipelines.chat")
     parser.add_argument("prompt", nargs="?", help="the question")
     cli.add_common_arguments(parser, ChatParams, hidden=("is_traced",))
     args = parser.parse_args(argv)

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Any
 
 from pipelines.recipes import chat_forms, chat_phrasings
-from pipelines.recipes.chat_knowledge import DATA_DIR, Comparison, Concept, Intent, Knowledge, load, tomllib
+from pipelines.recipes.chat_knowledge import Comparison, Concept, Intent, Knowledge, load, read_toml
 
 Message = dict[str, str]
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -82,14 +82,14 @@ class Corpus:
         self.knowledge = knowledge or load()
         self.concepts = list(self.knowledge.concepts.values())
         self.facts = [(c, f) for c in self.concepts for f in c.facts]
-        self.scope = tomllib.loads((DATA_DIR / "out_of_scope.toml").read_text(encoding="utf-8"))
+        self.scope = read_toml("out_of_scope.toml")
         self.talk = self._small_talk()
 
     def _small_talk(self) -> list[dict[str, Any]]:
         """The small talk entries without the questions that the knowledge base answers ("who are you")."""
         known = {_plain(a) for _, f in self.facts for a in f.asks}
         known |= {_plain(a) for c in self.concepts for a in c.facets["what"].asks}
-        entries = tomllib.loads((DATA_DIR / "small_talk.toml").read_text(encoding="utf-8"))["talk"]
+        entries = read_toml("small_talk.toml")["talk"]
         return [{**e, "ask": rest} for e in entries if (rest := [a for a in e["ask"] if _plain(a) not in known])]
 
     # --- one exchange ------------------------------------------------------------------------------------
@@ -143,9 +143,9 @@ class Corpus:
 
     def _decline(self, domain: str, rng: random.Random) -> str:
         if domain == "harmful":
-            return rng.choice(self.scope["declines_harmful"])
+            return str(rng.choice(self.scope["declines_harmful"]))
         own = self.scope["domain_declines"].get(domain)
-        return rng.choice(own) if own and rng.random() < 0.6 else rng.choice(self.scope["declines"])
+        return str(rng.choice(own) if own and rng.random() < 0.6 else rng.choice(self.scope["declines"]))
 
     DECLINE_KEY = ("do not know|outside what i know|cannot help|can not|cannot",)
 

@@ -80,6 +80,11 @@ class Knowledge:
     comparisons: tuple[Comparison, ...]
 
 
+def read_toml(name: str) -> dict[str, Any]:
+    """One of the data files beside this module."""
+    return tomllib.loads((DATA_DIR / name).read_text(encoding="utf-8"))
+
+
 def answer_is_right(answer: str, key: tuple[str, ...]) -> bool:
     """True when every key term (any of its ``|`` alternatives) occurs in ``answer``, case ignored."""
     low = answer.lower()

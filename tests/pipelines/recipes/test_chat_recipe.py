@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.recipes import chat_forms, chat_knowledge, eval_chat, train_chat
-from pipelines.recipes.chat_corpus import Corpus, TestCase
+from pipelines.recipes import chat_corpus, chat_forms, chat_knowledge, eval_chat, train_chat
+from pipelines.recipes.chat_corpus import Corpus
 from pipelines.weights import check_folder
 
 Asked = tuple[set[str], set[tuple[str, str]]]
@@ -75,7 +75,7 @@ def test_same_seed_gives_same_conversations(corpus: Corpus) -> None:
 
 @pytest.mark.parametrize("name", ["phrasings", "scope", "small_talk"])
 def test_held_out_questions_never_occur_in_training(name: str, corpus: Corpus, asked: Asked) -> None:
-    cases: list[TestCase] = getattr(corpus, f"held_out_{name}")()
+    cases: list[chat_corpus.TestCase] = getattr(corpus, f"held_out_{name}")()
     assert len(cases) > 40
     leaked = {q for case in cases if plain(q := case.messages[-1]["content"]) in asked[0]}
     assert not leaked
@@ -115,7 +115,7 @@ def test_every_decline_is_recognised_and_no_taught_answer_is_one(corpus: Corpus)
         assert eval_chat.judge("scope", case, text).is_right, text
     for concept in corpus.concepts:
         for intent in (*concept.facets.values(), *concept.facts):
-            taught = TestCase("fact", intent.id, ({"role": "user", "content": "?"},), intent.key)
+            taught = chat_corpus.TestCase("fact", intent.id, ({"role": "user", "content": "?"},), intent.key)
             assert all(not eval_chat.judge("phrasings", taught, answer).is_declined for answer in intent.answers)
 
 
