@@ -17,10 +17,10 @@ from typing import Any
 
 from pipelines import cli, device
 from pipelines.catalog import Model
-from pipelines.engine import Backend
 from pipelines.errors import InvalidParams
 from pipelines.events import CancelToken, Event, Token
 from pipelines.params import LARGEST_SEED, Params, choice, clean_text, flag, integer, number, specs, text
+from pipelines.shelf import Backend
 
 TASK = "chat"
 ROLES = ("user", "assistant")
@@ -124,10 +124,8 @@ class ChatParams(Params):
         return replace(self, seed=secrets.randbelow(2**31)) if self.seed < 0 else self
 
 
-# fmt: off
 #: The settings that the command line and the page offer.
 SETTINGS = tuple(specs(ChatParams))
-# fmt: on
 
 
 def clean_messages(messages: Any) -> tuple[dict[str, str], ...]:
@@ -170,6 +168,42 @@ class ChatResult:
     alternatives: tuple[tuple[str, float], ...] = field(default=())
 
 
+class Detokenizer:
+    """Turns a growing list of token ids into text without ever showing half a character.
+
+    Decodes a short window and emits what grew, as a byte-level token may be only part of a character and
+    a word piece may need its neighbour to get its space right.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._start = self._read = 0
+
+    def _grown(self) -> str:
+        """What the tokens after ``_read`` add to the text; ends in U+FFFD while a character is incomplete."""
+        before = self._tokenizer.decode(self._ids[self._start : self._read], skip_special_tokens=True)
+        now = self._tokenizer.decode(self._ids[self._start :], skip_special_tokens=True)
+        return str(now[len(before) :])
+
+    def push(self, token_id: int) -> str:
+        """Text that became readable with ``token_id`` (may be empty)."""
+        self._ids.append(token_id)
+        text = self._grown()
+        if text.endswith("\ufffd"):
+            return ""
+        if text:  # a control token adds none, and the word before it stays the neighbour of the next
+            self._start = self._read
+        self._read = len(self._ids)
+        return text
+
+    def rest(self) -> str:
+        """What was held back, less the half character that an answer may be cut in."""
+        text = self._grown().rstrip("\ufffd")
+        self._start = self._read = len(self._ids)
+        return text
+
+
 class StopStrings:
     """Passes text through until a stop string appears; holds back what may be the start of one."""
 
@@ -206,10 +240,10 @@ def split_thinking(answer: str) -> tuple[str, str]:
     ``</think>`` ends it too.
     """
     head, closed, tail = answer.partition("</think>")
-    if closed:
-        return head.replace("<think>", "").strip(), tail.lstrip()
-    before, opened, inside = answer.partition("<think>")
-    return (inside.strip(), before) if opened else ("", answer)
+    before, opened, inside = head.partition("<think>")
+    if not opened:
+        return (head.strip(), tail.lstrip()) if closed else ("", answer)
+    return inside.strip(), before + tail.lstrip()
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,24 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pipelines import catalog, device, params
 from pipelines.engine import Load
 from pipelines.errors import StudioError
-from pipelines.events import CancelToken, Done, Notice, Partial, Progress
+from pipelines.events import CancelToken, Done, Event, Notice, Partial, Progress
 from pipelines.weights import drain
+
+INTERRUPTED = 130  # what shells report after Ctrl-C
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the flags; --help has the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{message}. See {self.prog} --help\n")
 
 
 def add_common_arguments(
@@ -40,7 +49,7 @@ def _prompts(args: argparse.Namespace) -> Iterator[str]:
         raise StudioError("Give a prompt or --file, not both.")
     if args.file:
         try:
-            lines = args.file.read_text(encoding="utf-8").splitlines()
+            lines = args.file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise StudioError(f"{args.file} cannot be read: {error}.") from error
         yield from (line for line in lines if line.strip())
@@ -57,7 +66,12 @@ def run(
     make_params: Callable[[str], Any],
     record: Callable[[str, Done], dict[str, Any]] | None = None,
 ) -> int:
-    """Load the model once and answer every prompt. Exit status 0 only when all of them were answered."""
+    """Load the model once and answer every prompt.
+
+    Returns:
+        0 when all were answered, 1 when some failed, 2 when a flag, a prompt or the model is no good and nothing
+        was asked, 130 after Ctrl-C.
+    """
 
     def text_record(prompt: str, done: Done) -> dict[str, Any]:
         return {"prompt": prompt, "text": done.artifact.text, **done.record}
@@ -65,31 +79,54 @@ def run(
     to_record = record or text_record
     failures = 0
     try:
-        prompts = list(_prompts(args))
+        runs = [(prompt, make_params(prompt)) for prompt in _prompts(args)]
+        if args.catalog is not None and not args.catalog.is_file():
+            raise StudioError(f"There is no catalogue file {args.catalog}.")
         request = device.Request(args.device, args.dtype)
         compute = device.pick(request, device.probe())
         models = catalog.load(args.catalog)
         choice = catalog.choose(task, args.model, models.values(), compute, may_download=args.allow_downloads)
         print(f"{choice.reason} {compute.reason}", file=sys.stderr)
-        backend = drain(load(choice.model, CancelToken()))
+        backend = drain(_told(load(choice.model, CancelToken())))
     except StudioError as error:
         print(error, file=sys.stderr)
         return 2
-    for prompt in prompts:
-        started = time.monotonic()
-        try:
-            for event in backend.run(make_params(prompt), CancelToken()):
-                if isinstance(event, Partial) and not args.json:
-                    print(event.text, end="", flush=True)
-                elif isinstance(event, (Notice, Progress)):
-                    print(event.text if isinstance(event, Notice) else event.label, file=sys.stderr)
-                elif isinstance(event, Done):
-                    print(json.dumps(to_record(prompt, event), ensure_ascii=False) if args.json else "", flush=True)
-        except StudioError as error:
-            failures += 1
-            if args.json:
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    try:
+        for prompt, settings in runs:
+            started = time.monotonic()
+            try:
+                for event in _told(backend.run(settings, CancelToken())):
+                    if isinstance(event, Partial) and not args.json:
+                        print(event.text, end="", flush=True)
+                    elif isinstance(event, Done):
+                        line = json.dumps(to_record(prompt, event), ensure_ascii=False) if args.json else ""
+                        print(line, flush=True)
+            except StudioError as error:
+                failures += 1
                 seconds = round(time.monotonic() - started, 3)
-                print(json.dumps({"prompt": prompt, "error": str(error), "seconds": seconds}), flush=True)
-            print(error, file=sys.stderr)
-    backend.close()
+                failure = json.dumps({"prompt": prompt, "error": str(error), "seconds": seconds}, ensure_ascii=False)
+                print(failure if args.json else "", flush=True)
+                print(error, file=sys.stderr)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        backend.close()
     return 1 if failures else 0
+
+
+def _told(events: Iterator[Event]) -> Generator[Event, None, Any]:
+    """The same events and return value; notices and each new stage of progress are printed on stderr."""
+    stage = ""
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as stop:
+            return stop.value
+        if isinstance(event, Notice):
+            print(event.text, file=sys.stderr)
+        elif isinstance(event, Progress) and event.label != stage:
+            stage = event.label
+            print(stage, file=sys.stderr)
+        yield event

@@ -16,147 +16,27 @@ Neither changes a caller.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import itertools
 import logging
 import threading
 import time
 import uuid
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 
 from pipelines.catalog import Model
 from pipelines.device import is_out_of_memory, release_memory
 from pipelines.errors import Busy, Cancelled, OutOfMemory, StudioError
 from pipelines.events import CancelToken, Done, Event, Notice, Progress, Queued, Stopped
+from pipelines.jobs import Job, Ticket
+from pipelines.shelf import Backend, Shelf
 
 log = logging.getLogger(__name__)
 POLL_S = 0.02
 
-
-class Backend(Protocol):
-    """A loaded model that can run a task's params; ``close`` frees its memory."""
-
-    memory_bytes: int
-
-    def run(self, params: Any, cancel: CancelToken) -> Iterator[Event]: ...
-
-    def close(self) -> None: ...
-
-
 #: Turns a catalogue block into a loaded backend, yielding progress while it does.
 Load = Callable[[Model, CancelToken], Generator[Event, None, Backend]]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to run, for whom. ``session`` is the unit of fairness."""
-
-    session: str
-    model: Model
-    params: Any
-    is_presenter: bool = False
-    time_limit_s: float | None = None
-
-
-class Ticket:
-    """The caller's end of a job: a stream of events that ends with Done, Stopped or an exception."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.id = uuid.uuid4().hex
-        self.cancel_token = CancelToken(job.time_limit_s)
-        self._events: deque[Event | BaseException] = deque()
-        self._ready = threading.Condition()
-        self._wakers: list[Callable[[], None]] = []
-        self._ended = False
-
-    def cancel(self) -> None:
-        """Stop the work within one step. Safe to call at any time, any number of times."""
-        self.cancel_token.set()
-
-    @property
-    def has_ended(self) -> bool:
-        """The last event was put; some may still wait to be read."""
-        return self._ended
-
-    def put(self, event: Event | BaseException) -> None:
-        """Engine's side: add an event. Done, Stopped and exceptions end the stream."""
-        with self._ready:
-            if self._ended:
-                return
-            if isinstance(event, (Queued, Progress)) and self._events and type(self._events[-1]) is type(event):
-                self._events.pop()  # only the newest is of interest
-            self._events.append(event)
-            self._ended = isinstance(event, (Done, Stopped, BaseException))
-            self._ready.notify_all()
-            wakers = list(self._wakers)
-        for wake in wakers:
-            wake()
-
-    def _take(self) -> list[Event | BaseException]:
-        with self._ready:
-            taken = list(self._events)
-            self._events.clear()
-            return taken
-
-    def events(self) -> Iterator[Event]:
-        """Block for events until the job ends. Closing the iterator early cancels the job."""
-        finished = False
-        try:
-            while not finished:
-                with self._ready:
-                    self._ready.wait_for(lambda: bool(self._events))
-                for event in self._take():
-                    if isinstance(event, BaseException):
-                        finished = True
-                        raise event
-                    finished = finished or isinstance(event, (Done, Stopped))
-                    yield event
-        finally:
-            if not finished:
-                self.cancel()
-
-    async def batches(self, interval_s: float = 0.06) -> AsyncIterator[list[Event]]:
-        """Events for a page: all that came since the last batch, at most once per ``interval_s``.
-
-        The first batch is handed out at once. An exception of the job is raised after the events before
-        it. Closing the iterator early cancels the job.
-        """
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-
-        def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens any more
-                loop.call_soon_threadsafe(ready.set)
-
-        with self._ready:
-            self._wakers.append(wake)
-            if self._events:
-                ready.set()
-        finished = False
-        try:
-            while not finished:
-                await ready.wait()
-                ready.clear()
-                taken = self._take()
-                failure = next((e for e in taken if isinstance(e, BaseException)), None)
-                events = [e for e in taken if isinstance(e, Event)]
-                finished = failure is not None or any(isinstance(e, (Done, Stopped)) for e in events)
-                if events:
-                    yield events
-                if failure is not None:
-                    raise failure
-                if not finished:
-                    await asyncio.sleep(interval_s)
-        finally:
-            with self._ready:
-                self._wakers.remove(wake)
-            if not finished:
-                self.cancel()
 
 
 @dataclass
@@ -187,51 +67,6 @@ class EngineState:
     loaded: tuple[tuple[str, int], ...]
 
 
-@dataclass
-class _Shelf:
-    """Loaded models, least recently used first, within a byte budget."""
-
-    budget_bytes: int
-    models: OrderedDict[str, Backend] = field(default_factory=OrderedDict)
-    in_use: dict[str, int] = field(default_factory=dict)
-
-    def fits(self, needed: int) -> bool:
-        return sum(b.memory_bytes for b in self.models.values()) + needed <= self.budget_bytes
-
-    def make_room(self, needed: int) -> list[str]:
-        """Close unused models, oldest first, until ``needed`` bytes fit; returns the ids that went."""
-        gone = []
-        for key in list(self.models):
-            if self.fits(needed):
-                break
-            if not self.in_use.get(key):
-                self.close(key)
-                gone.append(key)
-        return gone
-
-    def close(self, key: str) -> None:
-        """Drop one model. A backend that fails to close costs its memory, never the engine."""
-        backend = self.models.pop(key)
-        try:
-            backend.close()
-        except Exception:
-            log.exception("%s could not be closed", key)
-
-    def take(self, key: str, *, hold: bool) -> Backend | None:
-        """The loaded model, now the most recently used one; ``hold`` keeps it until ``give_back``."""
-        backend = self.models.get(key)
-        if backend is not None:
-            self.models.move_to_end(key)
-            if hold:
-                self.in_use[key] = self.in_use.get(key, 0) + 1
-        return backend
-
-    def give_back(self, key: str) -> None:
-        self.in_use[key] -= 1
-        if not self.in_use[key]:
-            del self.in_use[key]
-
-
 class Engine:
     """Runs jobs on one device.
 
@@ -255,7 +90,7 @@ class Engine:
         max_per_session: int = 3,
     ) -> None:
         self._load = load
-        self._shelf = _Shelf(budget_bytes)
+        self._shelf = Shelf(budget_bytes)
         self._workers, self._slots = workers, slots
         self._max_waiting, self._max_per_session = max_waiting, max_per_session
         self._lock = threading.Condition()
@@ -320,6 +155,12 @@ class Engine:
         for event in self._backend(model, CancelToken(), hold=False):
             if isinstance(event, _Blocked):
                 time.sleep(POLL_S)
+
+    def unload_all(self) -> None:
+        """Drop the loaded models, those in use when their jobs end; later jobs load them anew."""
+        with self._lock:
+            self._shelf.retire()
+        release_memory()
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Refuse new jobs, cancel all others, wait for the workers, free the models."""
@@ -523,6 +364,8 @@ class Engine:
             with self._lock:
                 backend = self._shelf.take(model.id, hold=hold)
             if backend is None:
+                while model.id in self._shelf.retired:
+                    yield _Blocked("Waiting for the jobs on the former device")
                 yield from self._clear_room(model)
                 backend = yield from self._load(model, cancel)
                 with self._lock:

@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.engine import Ticket
 from pipelines.errors import StudioError
 from pipelines.events import Done, Event, Notice, Partial, Preview, Progress, PromptTokens, Queued, Stopped, Token
+from pipelines.jobs import Ticket
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,22 @@ def seconds(value: float) -> str:
     return f"about {round(value / 60)} min"
 
 
+def _cancel_late(submission: asyncio.Future[Ticket]) -> None:
+    """The listener left while the job was being submitted: nobody would ever stop it."""
+    if not submission.cancelled() and submission.exception() is None:
+        submission.result().cancel()
+
+
+async def _submitted(submit: Callable[[], Ticket]) -> Ticket:
+    """The job's ticket; ``submit`` may block in its thread, for instance until the studio is ready."""
+    submission = asyncio.ensure_future(asyncio.to_thread(submit))
+    try:
+        return await asyncio.shield(submission)
+    except asyncio.CancelledError:
+        submission.add_done_callback(_cancel_late)
+        raise
+
+
 async def follow(submit: Callable[[], Ticket], *, interval_s: float = 0.06) -> AsyncIterator[View]:
     """Submit a job and yield its view whenever it grew, at most once per ``interval_s``; the last has ended.
 
@@ -86,19 +102,19 @@ async def follow(submit: Callable[[], Ticket], *, interval_s: float = 0.06) -> A
     view = View()
     try:
         yield view
-        ticket = await asyncio.to_thread(submit)
+        ticket = await _submitted(submit)
         async with contextlib.aclosing(ticket.batches(interval_s)) as batches:
             async for events in batches:
                 for event in events:
                     view.apply(event)
                 yield view
     except StudioError as error:
-        view.phase, view.error = "failed", error
+        view.phase, view.status, view.error = "failed", "", error
         yield view
     except Exception as error:
         number = uuid.uuid4().hex[:8]
         log.exception("unexpected error %s", number)
-        view.phase = "failed"
+        view.phase, view.status = "failed", ""
         view.error = StudioError(f"Something unexpected went wrong, id {number}.", "The log has the details.")
         view.error.__cause__ = error
         yield view

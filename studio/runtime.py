@@ -15,8 +15,9 @@ from typing import Any
 from pipelines import catalog, device
 from pipelines.catalog import Choice, Model
 from pipelines.chat import Loader
-from pipelines.engine import Engine, EngineState, Job, Ticket
+from pipelines.engine import Engine, EngineState
 from pipelines.errors import StudioError
+from pipelines.jobs import Job, Ticket
 from pipelines.params import Params, integer, number
 from studio.session import Sessions
 from studio.settings import Settings
@@ -98,7 +99,7 @@ class Studio:
             default = self.ready.choices["chat"].model
             if not default.is_remote and catalog.is_present(default):
                 self._device_engine.preload(default)
-        except StudioError as error:
+        except StudioError as error:  # after ``ready`` is set it is about the default model only
             self.failure = error
             log.error("%s", error)
         finally:
@@ -111,7 +112,7 @@ class Studio:
     def wait_until_ready(self) -> Ready:
         """Block until the hardware is known. Raises the StudioError that made it impossible."""
         self.is_ready.wait()
-        if self.ready is None or self.failure is not None:
+        if self.ready is None:
             raise self.failure or StudioError("The studio could not start.", "See the log.")
         return self.ready
 
@@ -155,6 +156,7 @@ class Studio:
             "chat", model_id, self.models.values(), ready.compute, may_download=self.settings.may_download
         )
         ready.choices["chat"] = choice
+        self.failure = None
         return choice
 
     def change_device(self, session: str, request: device.Request) -> device.Compute:
@@ -165,7 +167,7 @@ class Studio:
         self.loader = replace(self.loader, request=request)
         ready.compute = compute
         if self._device_engine is not None:
-            self._device_engine.unload_unused()
+            self._device_engine.unload_all()
         return compute
 
     def close(self) -> None:

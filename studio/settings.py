@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pipelines.errors import InvalidParams
 
-TRUE_WORDS, FALSE_WORDS = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+TRUE_WORDS, FALSE_WORDS = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+KIND_WORDS = {int: "a whole number", float: "a number"}
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -51,8 +53,12 @@ class Settings:
             raise InvalidParams(f"time_limit_s must be from 1 to 86400 s, not {self.time_limit_s:g}.")
         if not 1 <= self.max_waiting <= 100_000:
             raise InvalidParams(f"max_waiting must be from 1 to 100000, not {self.max_waiting}.")
+        if not 0 <= self.model_memory_gb <= 10_000:
+            raise InvalidParams(f"model_memory_gb must be from 0 to 10000 GB, not {self.model_memory_gb:g}.")
         if self.root_path and not self.root_path.startswith(("/", "http")):
             raise InvalidParams(f"root_path must begin with /, not {self.root_path!r}.")
+        if self.catalog is not None and not self.catalog.is_file():
+            raise InvalidParams(f"catalog must be a file, and there is none at {self.catalog}.")
 
     @property
     def catalog_file(self) -> Path:
@@ -74,11 +80,18 @@ def _from_text(f: dataclasses.Field[Any], value: str, where: str) -> Any:
     if kind is bool:
         if value.lower() in (*TRUE_WORDS, *FALSE_WORDS):
             return value.lower() in TRUE_WORDS
-        raise InvalidParams(f"{where} must be one of {', '.join((*TRUE_WORDS, *FALSE_WORDS[:-1]))}, not {value!r}.")
+        raise InvalidParams(f"{where} must be one of {', '.join((*TRUE_WORDS, *FALSE_WORDS))}, not {value[:60]!r}.")
     try:
         return kind(value)
     except ValueError as error:
-        raise InvalidParams(f"{where} must be {kind.__name__}, not {value!r}.") from error
+        raise InvalidParams(f"{where} must be {KIND_WORDS[kind]}, not {value[:60]!r}.") from error
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, like every other error, instead of printing all flags first."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InvalidParams(f"{message[:1].upper()}{message[1:]}.", "python app.py --help lists every setting.")
 
 
 def variable(name: str) -> str:
@@ -91,14 +104,14 @@ def _defaults(environment: Mapping[str, str]) -> dict[str, Any]:
     if "SPACE_ID" in environment:  # a Space's container is reached from outside; its proxy is the guard
         values["host"] = "0.0.0.0"
     for f in dataclasses.fields(Settings):
-        if variable(f.name) in environment:
+        if environment.get(variable(f.name)):  # containers pass what nobody set as an empty string
             values[f.name] = _from_text(f, environment[variable(f.name)], variable(f.name))
     return values
 
 
 def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> tuple[Settings, str]:
     """Settings and command (``run`` or ``doctor``). Raises InvalidParams for a value out of range."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python app.py",
         description="Generative AI 101 Studio: opens the page, or checks everything with 'doctor'.",
         epilog="Every flag can also be set as an environment variable, for instance STUDIO_PORT.",
@@ -107,11 +120,13 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> t
     values = _defaults(environment)
     for f in dataclasses.fields(Settings):
         option, text = "--" + f.name.replace("_", "-"), f.metadata["help"]
-        shown = f"{text} (default: {values[f.name]})" if f.name != "presenter_password" else text
+        has_default = f.name != "presenter_password" and values[f.name] not in (None, "")
+        shown = f"{text} (default: {values[f.name]})" if has_default else text
         if _kind(f) is bool:
             parser.add_argument(option, action=argparse.BooleanOptionalAction, default=values[f.name], help=text)
         else:
-            parser.add_argument(option, type=_kind(f), default=values[f.name], help=shown, metavar="VALUE")
+            convert = functools.partial(_from_text, f, where=option)
+            parser.add_argument(option, type=convert, default=values[f.name], help=shown, metavar="VALUE")
     args = vars(parser.parse_args(argv))
     command = args.pop("command")
     return Settings(**args), command

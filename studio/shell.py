@@ -11,9 +11,12 @@ import webbrowser
 from typing import Any
 
 import gradio as gr
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines import device
 from pipelines.errors import StudioError
@@ -28,6 +31,10 @@ TITLE = "Generative AI 101 Studio"
 MOST_ACTIVE = 400  # handlers at once; they are coroutines that wait, the engine bounds the work
 SERVED = {"mote.svg": "image/svg+xml", "favicon.svg": "image/svg+xml"}
 
+#: Neither a question nor an answer may make a browser fetch a picture or a sound from elsewhere: an address
+#: can carry a conversation away.
+CONTENT_POLICY = "img-src 'self' data: blob:; media-src 'self' data: blob:; object-src 'none'; frame-src 'self'"
+
 HEADER = f"""<header class="studio-header">
   <div class="brand"><img src="studio/web/favicon.svg" alt="" width="34" height="34"><h1>{TITLE}</h1></div>
   <div class="chips">
@@ -41,9 +48,17 @@ FOOTER = f"""<footer class="studio-footer"><span>Version {VERSION}, Apache-2.0</
 
 
 def theme() -> gr.themes.Base:
-    """Neutral surfaces, one accent, the fonts that Gradio ships (nothing is fetched from elsewhere)."""
+    """Neutral surfaces, one accent, the fonts that Gradio ships (nothing is fetched from elsewhere).
+
+    Weights 400 and 700: the semi-bold files of Gradio 6.31 lack most Latin letters.
+    """
+    local = gr.themes.utils.fonts.LocalFont
     return gr.themes.Base(
-        primary_hue=gr.themes.colors.indigo, neutral_hue=gr.themes.colors.slate, radius_size=gr.themes.sizes.radius_md
+        primary_hue=gr.themes.colors.indigo,
+        neutral_hue=gr.themes.colors.slate,
+        radius_size=gr.themes.sizes.radius_md,
+        font=[local("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif"],
+        font_mono=[local("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"],
     )
 
 
@@ -169,8 +184,23 @@ def routes(studio: Studio) -> list[Route]:
     ]
 
 
-def serve(studio: Studio, page: gr.Blocks, *, block: bool = True) -> str:
-    """Launch the page, then warm up. Returns the local address; blocks until interrupted unless told not to."""
+class ContentPolicy:
+    """Middleware that tells the browser what the page may load."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault("Content-Security-Policy", CONTENT_POLICY)
+            await send(message)
+
+        await self.app(scope, receive, with_policy)
+
+
+def _launch(studio: Studio, page: gr.Blocks) -> str:
+    """Start the server in a thread of its own; returns the local address."""
     s = studio.settings
     script = (WEB / "studio.js").read_text(encoding="utf-8")
     _, url, _ = page.launch(
@@ -197,8 +227,30 @@ def serve(studio: Studio, page: gr.Blocks, *, block: bool = True) -> str:
         theme=theme(),
         css_paths=WEB / "style.css",
         head=f"<script>{script}</script>",
-        app_kwargs={"routes": routes(studio), "docs_url": None, "redoc_url": None, "openapi_url": None},
+        app_kwargs={
+            "routes": routes(studio),
+            "middleware": [Middleware(ContentPolicy)],
+            "docs_url": None,
+            "redoc_url": None,
+            "openapi_url": None,
+        },
     )
+    return str(url)
+
+
+def serve(studio: Studio, page: gr.Blocks, *, block: bool = True) -> str:
+    """Launch the page, then warm up. Returns the local address; blocks until interrupted unless told not to.
+
+    Raises StudioError when the address cannot be listened on.
+    """
+    s = studio.settings
+    try:
+        url = _launch(studio, page)
+    except OSError as error:
+        raise StudioError(
+            f"The page cannot be opened at {s.host}:{s.port}: the port is taken, or the address is not ours.",
+            "Choose another with --port or --host.",
+        ) from error
     print(f"{TITLE} is open at {url}", flush=True)
     studio.start()
     if s.open_browser:

@@ -60,6 +60,12 @@ function drawBars(token, index, data, prefix) {
   return panel;
 }
 
+// Drawing makes every node anew; who came here with the keyboard stays where they were.
+function focusOn(selector, index) {
+  const node = root.querySelectorAll(selector)[index];
+  if (node) node.focus({ preventScroll: true });
+}
+
 function draw() {
   const data = props.value || { tokens: [], prompt: [] };
   const tokens = data.tokens || [];
@@ -72,7 +78,7 @@ function draw() {
     button.type = 'button';
     button.setAttribute('role', 'tab');
     button.setAttribute('aria-selected', String(tab === key));
-    button.addEventListener('click', () => { tab = key; draw(); });
+    button.addEventListener('click', () => { tab = key; draw(); focusOn('.token-tab.active', 0); });
     tabs.appendChild(button);
   }
   root.appendChild(tabs);
@@ -98,7 +104,7 @@ function draw() {
       node.type = 'button';
       node.setAttribute('aria-pressed', String(index === chosen));
       node.setAttribute('aria-label', token.text.trim() + ', ' + percent(token.p));
-      node.addEventListener('click', () => { chosen = chosen === index ? -1 : index; draw(); });
+      node.addEventListener('click', () => { chosen = chosen === index ? -1 : index; draw(); focusOn('.token-line .token', index); });
     }
     node.title = percent(token.p);
     line.appendChild(node);
@@ -109,7 +115,7 @@ function draw() {
   for (const [i, label] of [[4, '90 % and up'], [3, '60'], [2, '30'], [1, '10'], [0, 'below 10 %']])
     legend.appendChild(make('span', 'token p' + i, label));
   root.appendChild(legend);
-  if (chosen >= 0) {
+  if (chosen >= 0 && (tokens[chosen].alts || []).length) {
     const prefix = tokens.slice(0, chosen).map((t) => t.id);
     root.appendChild(drawBars(tokens[chosen], chosen, data, prefix));
   } else if ((tokens[0].alts || []).length) {

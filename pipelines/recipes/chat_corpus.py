@@ -24,7 +24,7 @@ from pipelines.recipes.chat_knowledge import Comparison, Concept, Intent, Knowle
 Message = dict[str, str]
 _SLOT = re.compile(r"\{(\w+)\}")
 #: Share of each kind among first questions. Facets are most of it: they are what people ask.
-KINDS = {"facet": 0.42, "fact": 0.22, "compare": 0.06, "scope": 0.11, "talk": 0.07, "form": 0.12}
+KINDS = {"facet": 0.42, "fact": 0.25, "compare": 0.06, "scope": 0.09, "talk": 0.07, "form": 0.11}
 FACET_WEIGHTS = {"what": 4.0, "short": 1.0, "child": 1.2, "example": 1.2, "more": 0.8, "how": 1.2, "why": 1.2,
                  "limits": 1.0, "list": 0.8}  # fmt: skip
 #: Share of (name, template) pairs and of (facet, follow-up facet, concept) triples kept from training.

@@ -1,6 +1,6 @@
 """The knowledge base that the embedded chat model learns from: reading and checking it.
 
-The facts live as TOML files in ``chat_data/``; this module turns them into typed records and refuses
+The facts live as ``know_*.toml`` in ``chat_data/``, further wordings of questions as ``ask_*.toml``; this module turns them into typed records and refuses
 anything that would teach the model nonsense (an answer that misses its own key terms, an answer too
 long for a tiny model). It knows nothing about tokens or training.
 
@@ -11,7 +11,7 @@ long for a tiny model). It knows nothing about tokens or training.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,22 @@ def parse(text: str, source: str, problems: list[str]) -> tuple[list[Concept], l
     return concepts, comparisons
 
 
+def _with_more_asks(concept: Concept, more: dict[str, Any], source: str, problems: list[str]) -> Concept:
+    """``concept`` with further hand-written questions put before its own (whose last ones are held out)."""
+    facts = {f"fact{i}": f for i, f in enumerate(concept.facts)}
+    unknown = sorted(set(more) - set(concept.facets) - set(facts))
+    if unknown:
+        problems.append(f"{source}: {concept.id} has no {', '.join(unknown)}")
+
+    def extended(name: str, intent: Intent) -> Intent:
+        known = {a.lower() for a in intent.asks}
+        new = tuple(a for a in dict.fromkeys(more.get(name, ())) if a.isascii() and a.lower() not in known)
+        return replace(intent, asks=(*new, *intent.asks))
+
+    facets = {name: extended(name, intent) for name, intent in concept.facets.items()}
+    return replace(concept, facets=facets, facts=tuple(extended(n, f) for n, f in facts.items()))
+
+
 def load(paths: list[Path] | None = None) -> Knowledge:
     """Read the knowledge base. Raises ValueError naming every problem found."""
     problems: list[str] = []
@@ -163,6 +179,12 @@ def load(paths: list[Path] | None = None) -> Knowledge:
             concepts[concept.id] = concept
         comparisons += compared
     if whole:
+        for path in sorted(DATA_DIR.glob("ask_*.toml")):
+            for concept_id, more in read_toml(path.name).items():
+                if concept_id in concepts:
+                    concepts[concept_id] = _with_more_asks(concepts[concept_id], more, path.name, problems)
+                else:
+                    problems.append(f"{path.name}: unknown concept {concept_id}")
         for c in comparisons:
             problems += [f"{c.intent.id}: unknown concept {x}" for x in (c.a, c.b) if x not in concepts]
     if problems:

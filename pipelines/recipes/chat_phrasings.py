@@ -217,6 +217,6 @@ def vary(question: str, rng: random.Random) -> str:
         text = text.lower()
     if rng.random() < 0.25:
         text = text.rstrip("?.! ")
-    if rng.random() < 0.09:
+    if rng.random() < 0.05:
         text = _typo(text, rng)
     return text

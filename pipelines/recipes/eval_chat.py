@@ -31,8 +31,8 @@ from pipelines.recipes.train_chat import DEFAULT_OUTPUT
 
 BATCH = 32
 MAX_NEW_TOKENS = 120
-#: Largest number of questions per set; kinds within a set take equal parts. ``--limit`` lowers all of them.
-SET_SIZES = {"phrasings": 400, "combinations": 400, "scope": 400, "forms": 256, "talk": 100, "extra": 100}
+#: Largest number of questions per set, drawn at random from it. ``--limit`` lowers all of them.
+SET_SIZES = {"phrasings": 600, "combinations": 300, "scope": 400, "forms": 256, "talk": 100, "extra": 100}
 TITLES = {
     "phrasings": "held-out phrasings",
     "combinations": "held-out combinations",
@@ -132,16 +132,8 @@ class Outcome:
         return self.case.messages[-1]["content"]
 
 
-def _equal_parts(cases: Iterable[TestCase], total: int, rng: random.Random) -> list[TestCase]:
-    """At most ``total`` cases, drawn so that every kind is as frequent as possible."""
-    by_kind: dict[str, list[TestCase]] = {}
-    for case in cases:
-        by_kind.setdefault(case.kind, []).append(case)
-    chosen: list[TestCase] = []
-    for left, kind in zip(range(len(by_kind), 0, -1), sorted(by_kind, key=lambda k: len(by_kind[k])), strict=True):
-        share = -(-(total - len(chosen)) // left)
-        chosen += rng.sample(by_kind[kind], min(share, len(by_kind[kind])))
-    return chosen
+def _some(cases: Sequence[TestCase], total: int, rng: random.Random) -> list[TestCase]:
+    return rng.sample(cases, min(total, len(cases)))
 
 
 def _form_cases(total: int, rng: random.Random) -> list[TestCase]:
@@ -157,11 +149,11 @@ def questions(corpus: Corpus, limit: int = 0, seed: int = 0) -> dict[str, list[T
     size = {group: min(limit, most) if limit else most for group, most in SET_SIZES.items()}
     extra = [TestCase("extra", "extra", ({"role": "user", "content": q},), key) for q, key in EXTRA]
     return {
-        "phrasings": _equal_parts(corpus.held_out_phrasings(seed), size["phrasings"], rng),
-        "combinations": _equal_parts(corpus.held_out_combinations(seed), size["combinations"], rng),
-        "scope": _equal_parts(corpus.held_out_scope(seed), size["scope"], rng),
+        "phrasings": _some(corpus.held_out_phrasings(seed), size["phrasings"], rng),
+        "combinations": _some(corpus.held_out_combinations(seed), size["combinations"], rng),
+        "scope": _some(corpus.held_out_scope(seed), size["scope"], rng),
         "forms": _form_cases(size["forms"], rng),
-        "talk": _equal_parts(corpus.held_out_small_talk(), size["talk"], rng),
+        "talk": _some(corpus.held_out_small_talk(), size["talk"], rng),
         "extra": extra[: size["extra"]],
     }
 

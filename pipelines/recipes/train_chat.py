@@ -12,6 +12,7 @@ device has it, loss on the answers only. Resumable: run the same command again.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import platform
@@ -31,6 +32,7 @@ from pipelines.weights import sha256
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_OUTPUT = ROOT / "assets" / "models" / "mote"
 CONTEXT = 512
+OPENING_TOKENS, OPENING_WEIGHT = 8, 2.5
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content | trim }}<|end|>{% endfor %}"
@@ -54,7 +56,7 @@ class Size:
 
 SIZES = {
     "smoke": Size(64, 2, 4, 2, 128, 600, 800, 12),
-    "small": Size(256, 8, 8, 4, 704, 4096, 6000, 3000),
+    "small": Size(256, 8, 8, 4, 704, 4096, 6000, 5000),
     "large": Size(320, 9, 10, 5, 896, 6144, 32000, 12000),
 }
 
@@ -131,16 +133,22 @@ def batches(corpus: Corpus, tokenizer: Any, batch: int, seed: int) -> Iterator[t
 
 
 def answer_loss(model: Any, ids: Any, labels: Any) -> Any:
-    """Mean cross-entropy over the labelled positions of ``ids`` and ``labels`` [n, length].
+    """Cross-entropy over the labelled positions of ``ids`` and ``labels`` [n, length], the openings weighted up.
 
-    The vocabulary projection runs on those positions only: half of the tokens are questions and padding.
+    Which answer is given is decided in its first tokens, so those count ``OPENING_WEIGHT`` times. The
+    vocabulary projection runs on labelled positions only: half of the tokens are questions and padding.
     """
+    import torch
     import torch.nn.functional as F  # noqa: N812
 
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     wanted = targets != -100
-    return F.cross_entropy(model.lm_head(hidden[wanted]).float(), targets[wanted])
+    index = torch.arange(targets.shape[1], device=targets.device).expand_as(targets)
+    since_question = index - torch.where(wanted, -1, index).cummax(-1).values  # 1 at an answer's first token
+    weights = torch.where(since_question <= OPENING_TOKENS, OPENING_WEIGHT, 1.0)[wanted]
+    losses = F.cross_entropy(model.lm_head(hidden[wanted]).float(), targets[wanted], reduction="none")
+    return (losses * weights).sum() / weights.sum()
 
 
 def build_model(size: Size, tokenizer: Any) -> Any:
@@ -182,11 +190,40 @@ def optimizers(model: Any) -> list[Any]:
     return [muon, adam]
 
 
+class HalfTwin:
+    """A bfloat16 copy of the model that does the arithmetic, while the float32 original is what is trained.
+
+    Measured on two AVX-512 cores, 6,000 tokens a step: autocast 4,900 tokens/s, this 6,100; most of
+    autocast's extra time is casting. Attention is the plain matrix form there: the fused CPU kernel's
+    backward pass takes longer for heads this small (3,300 tokens/s with autocast, 4,400 with this).
+    """
+
+    def __init__(self, model: Any) -> None:
+        import torch
+
+        self.original = model
+        self.twin = copy.deepcopy(model).to(torch.bfloat16)
+        self.pairs = list(zip(model.parameters(), self.twin.parameters(), strict=True))
+
+    def hand_over_gradients(self) -> None:
+        """Gradients of the twin become gradients of the original."""
+        for original, twin in self.pairs:
+            original.grad, twin.grad = twin.grad.float(), None
+
+    def follow(self) -> None:
+        """The twin takes the original's new weights."""
+        import torch
+
+        with torch.no_grad():
+            for original, twin in self.pairs:
+                twin.copy_(original)
+
+
 def learning_rate_scale(progress: float) -> float:
-    """Warm-up over 2 %, constant, then linear to 2 % over the last 45 %. ``progress`` runs from 0 to 1."""
+    """Warm-up over 2 %, constant to 40 %, then linear down to 2 %. ``progress`` runs from 0 to 1."""
     if progress < 0.02:
         return max(0.05, progress / 0.02)
-    return 1.0 if progress < 0.55 else max(0.02, (1.0 - progress) / 0.45)
+    return 1.0 if progress < 0.4 else max(0.02, (1.0 - progress) / 0.6)
 
 
 @dataclass
@@ -196,6 +233,7 @@ class State:
     step: int = 0
     seconds: float = 0.0
     tokens: int = 0
+    loss: float = 0.0
 
 
 def _save_checkpoint(path: Path, model: Any, opts: list[Any], state: State) -> None:
@@ -236,8 +274,10 @@ def train(args: argparse.Namespace) -> None:
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters / 1e6:.2f}M parameters, vocabulary {len(tokenizer)}", flush=True)
     steps, limit_s = args.steps or size.steps, args.minutes * 60 if args.minutes else math.inf
-    autocast = torch.autocast(compute.device.split(":")[0], torch.bfloat16, enabled=compute.dtype != "float32")
-    running, last = 0.0, time.monotonic()
+    if compute.device == "cpu":
+        model.set_attn_implementation("eager")
+    half = HalfTwin(model) if compute.dtype != "float32" else None
+    running, last = state.loss, time.monotonic()
     stream = batches(corpus, tokenizer, size.batch, args.seed + 1000 * (state.step + 1))
     for ids, labels in stream:
         progress = state.seconds / limit_s if args.minutes else state.step / steps
@@ -247,17 +287,20 @@ def train(args: argparse.Namespace) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * learning_rate_scale(progress)
         ids, labels = ids.to(compute.device), labels.to(compute.device)
-        with autocast:
-            loss = answer_loss(model, ids, labels)
+        loss = answer_loss(half.twin if half else model, ids, labels)
         loss.backward()
+        if half:
+            half.hand_over_gradients()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in opts:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        if half:
+            half.follow()
         now = time.monotonic()
         state.step, state.seconds, last = state.step + 1, state.seconds + now - last, now
         state.tokens += ids.numel()
-        running = loss.item() if state.step == 1 else 0.98 * running + 0.02 * loss.item()
+        running = state.loss = 0.98 * running + 0.02 * loss.item() if running else loss.item()
         if state.step % 25 == 0 or args.smoke:
             print(
                 f"step {state.step} {progress:6.1%} loss {running:.4f} {state.tokens / state.seconds:,.0f} tokens/s "

@@ -9,16 +9,17 @@ from __future__ import annotations
 import html
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
 from pipelines import catalog
 from pipelines.catalog import Model
-from pipelines.chat import ChatParams
-from pipelines.errors import StudioError
+from pipelines.chat import LONGEST_MESSAGE, MOST_MESSAGES, ChatParams
+from pipelines.errors import Busy, InvalidParams, StudioError
 from pipelines.events import Token
+from pipelines.params import clean_text
 from studio import bridge, conversations
 from studio.controls import Controls
 from studio.runtime import Studio
@@ -26,6 +27,7 @@ from studio.tabs.chat_words import BY_TITLE, EXAMPLES, PRESETS
 from studio.views import token_view
 
 DEFAULT_MODEL = "default"
+LONGEST_HISTORY = MOST_MESSAGES - 2  # messages before the question; even, so that they begin with a question
 IN_VIEW = ("temperature",)
 FOLDED = (
     "system", "strategy", "max_new_tokens", "top_p", "top_k", "min_p", "repetition_penalty", "num_beams", "seed", "stop",
@@ -100,7 +102,8 @@ class LastAnswer:
 
     text: str = ""
     tokens: tuple[Token, ...] = ()
-    seed: int | None = None
+    model: str = ""
+    params: ChatParams | None = None  # with the seed that was really used
     before: LastAnswer | None = None
 
 
@@ -112,10 +115,11 @@ def _with_earlier(tokens: list[Token], branched_from: LastAnswer | None) -> list
 
 
 class ChatTab:
-    """The tab's components and handlers. One instance per page build; holds nothing of anybody's."""
+    """The tab's components and handlers. One instance per page build; of people it holds only who is being answered."""
 
     def __init__(self, studio: Studio, page: gr.Blocks) -> None:
         self.studio = studio
+        self._answering: set[str] = set()
         self.controls = Controls(ChatParams)
         self._lay_out()
         self._wire(page)
@@ -183,7 +187,7 @@ class ChatTab:
     # --- wiring ------------------------------------------------------------------------------------------
 
     def _wire(self, page: gr.Blocks) -> None:
-        inputs: set[Any] = {self.chatbot, self.prompt, self.model, self.store, self.last, *self.controls.inputs}
+        inputs: set[Any] = {self.prompt, self.model, self.store, self.last, *self.controls.inputs}
         outputs = [
             self.chatbot, self.prompt, self.store, self.last, self.picker, self.error, self.notice, self.numbers,
             self.tokens, self.others, self.ask, self.stop, self.again, self.back,
@@ -193,25 +197,31 @@ class ChatTab:
             "api_visibility": "private", "trigger_mode": "once",
         }  # fmt: skip
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        gr.on([self.ask.click, self.prompt.submit], self.on_ask, **running)
-        self.chatbot.example_select(self.on_example, **running)
-        self.chatbot.retry(self.on_retry, **running)
-        self.chatbot.edit(self.on_edit, **running)
-        self.again.click(self.on_again, **running)
-        self.tokens.select(self.on_branch, **running)
+        answers = [
+            gr.on([self.ask.click, self.prompt.submit], self.on_ask, **running),
+            self.chatbot.example_select(self.on_example, **running),
+            self.chatbot.retry(self.on_retry, **running),
+            self.chatbot.edit(self.on_edit, **running),
+            self.again.click(self.on_again, **running),
+            self.tokens.select(self.on_branch, **running),
+        ]
+        # What puts something else on screen ends the answer that is being written there, or that would come back.
+        leaving = quick | {"cancels": answers}
         self.stop.click(self.on_stop, None, None, **quick)
         self.back.click(
-            self.on_unbranch, {self.chatbot, self.store, self.last},
+            self.on_unbranch, {self.store, self.last},
             [self.chatbot, self.store, self.tokens, self.last, self.back], **quick,
         )  # fmt: skip
-        self.chatbot.undo(self.on_undo, {self.chatbot, self.store}, [self.chatbot, self.prompt, self.store], **quick)
         self.chatbot.like(self.on_like, [self.store], [self.store], **quick)
-        screen = [self.store, self.chatbot, self.picker, self.error, self.notice, self.numbers, self.tokens, self.last,
-                  self.again, self.back]  # fmt: skip
-        self.chatbot.clear(self.on_clear, [self.store], screen, **quick)
-        self.new.click(self.on_new, [self.store], screen, **quick)
-        self.delete.click(self.on_delete, [self.store], screen, **quick)
-        self.picker.input(self.on_open, [self.store, self.picker], screen, **quick)
+        screen = [
+            self.store, self.chatbot, self.picker, self.error, self.notice, self.numbers, self.tokens, self.others,
+            self.last, self.ask, self.stop, self.again, self.back,
+        ]  # fmt: skip
+        self.chatbot.undo(self.on_undo, [self.store], [*screen, self.prompt], **leaving)
+        self.chatbot.clear(self.on_clear, [self.store], screen, **leaving)
+        self.new.click(self.on_new, [self.store], screen, **leaving)
+        self.delete.click(self.on_delete, [self.store], screen, **leaving)
+        self.picker.input(self.on_open, [self.store, self.picker], screen, **leaving)
         page.load(self.on_load, [self.store], [*screen, self.model_info], **quick)
         self.model.input(self.on_model, [self.model], [self.model_info], **quick)
         self.preset.input(
@@ -224,10 +234,9 @@ class ChatTab:
 
     # --- asking ------------------------------------------------------------------------------------------
 
-    def _model(self, data: dict[Any, Any], session: str) -> Model:
-        """The model that this session may use. Raises StudioError."""
+    def _model(self, wanted: Any, session: str) -> Model:
+        """The model called ``wanted``, if this session may use it. Raises StudioError."""
         default = self.studio.wait_until_ready().choices["chat"].model
-        wanted = data[self.model]
         if wanted == DEFAULT_MODEL or wanted == default.id:
             return default
         self.studio.sessions.require_presenter(session, "choose another model")
@@ -248,26 +257,36 @@ class ChatTab:
         *,
         prefix: tuple[int, ...] = (),
         branched_from: LastAnswer | None = None,
-        seed: int | None = None,
+        exactly: LastAnswer | None = None,
+        question: str | None = None,
     ) -> AsyncIterator[dict[Any, Any]]:
-        """Run one answer to ``messages`` (the user's last) and yield what the page shows of it."""
+        """Run one answer to ``messages`` (the user's last) and yield what the page shows of it.
+
+        ``exactly`` is an answer to give once more, ``question`` what was taken from the input box. A request
+        that fails or is stopped before its first token changes nothing: what was on screen comes back.
+        """
         session = request.session_hash or ""
-        can_branch = False
+        model: Model | None = None
+        params: ChatParams | None = None
 
         def submit() -> Any:
-            nonlocal can_branch
-            model = self._model(data, session)
-            values = self.controls.values(data)
-            values["max_new_tokens"] = min(int(values["max_new_tokens"]), self.studio.limits.max_new_tokens)
-            if seed is not None:
-                values["seed"] = seed
-            can_branch = not model.is_remote
-            params = ChatParams(messages=tuple(messages), prefix_ids=prefix, **values)
+            nonlocal model, params
+            model = self._model(exactly.model if exactly else data[self.model], session)
+            if exactly and exactly.params:
+                params = exactly.params
+            else:
+                values = self.controls.values(data)
+                params = ChatParams(messages=tuple(messages), prefix_ids=prefix, **values).seeded()
+            longest = min(params.max_new_tokens, self.studio.limits.max_new_tokens)
+            params = replace(params, max_new_tokens=longest)
             return self.studio.submit(model, params, session)
 
         store = conversations.with_messages(data[self.store], messages)
+        asked = conversations.shown(messages)
+        waiting = [*asked, {"role": "assistant", "content": "\u2026"}]
+        feedback = conversations.shown_feedback(conversations.current(store))
         yield {
-            self.chatbot: [*messages, {"role": "assistant", "content": "\u2026"}],
+            self.chatbot: gr.update(value=waiting, feedback_value=[*feedback, None]),
             self.store: store,
             self.picker: gr.update(choices=conversations.choices(store), value=store["current"]),
             self.ask: gr.update(visible=False),
@@ -277,63 +296,83 @@ class ChatTab:
             self.error: "",
             self.notice: "",
             self.others: "",
-        }
+        } | ({} if question is None else {self.prompt: ""})
         view = bridge.View()
         async with aclosing(bridge.follow(submit)) as views:
             async for view in views:
                 tokens = _with_earlier(view.tokens, branched_from)
+                can_branch = model is not None and not model.is_remote
                 update = {self.numbers: numbers_line(view), self.notice: bridge.notice_card(view.notices)}
                 if view.text:
-                    update[self.chatbot] = [*messages, {"role": "assistant", "content": view.text}]
+                    update[self.chatbot] = [*asked, {"role": "assistant", "content": view.text}]
                     update[self.tokens] = token_view.payload(
                         tokens, view.prompt, with_alternatives=view.has_ended, can_branch=can_branch
                     )
                 yield update
-        answered = [*messages, {"role": "assistant", "content": view.text}] if view.text else messages
-        store = conversations.with_messages(data[self.store], answered)
-        tokens = _with_earlier(view.tokens, branched_from)
-        yield {
-            self.chatbot: answered,
-            self.store: store,
-            self.last: LastAnswer(view.text, tuple(tokens), view.record.get("seed"), branched_from),
-            self.tokens: token_view.payload(tokens, view.prompt, with_alternatives=True, can_branch=can_branch),
-            self.others: alternatives_card(view),
+        self._answering.discard(session)
+        ended = {
             self.error: bridge.error_card(view.error),
             self.numbers: numbers_line(view),
             self.ask: gr.update(visible=True),
             self.stop: gr.update(visible=False),
+        }
+        if not view.text and view.phase != "done":
+            yield ended | self._as_before(data) | ({} if question is None else {self.prompt: question})
+            return
+        answer = [{"role": "assistant", "content": view.text}] if view.text else []
+        store = conversations.with_messages(data[self.store], [*messages, *answer])
+        tokens = _with_earlier(view.tokens, branched_from)
+        name = model.id if model else ""
+        yield ended | {
+            self.chatbot: [*asked, *answer],
+            self.store: store,
+            self.last: LastAnswer(view.text, tuple(tokens), name, params, branched_from),
+            self.tokens: token_view.payload(tokens, view.prompt, with_alternatives=True, can_branch=can_branch),
+            self.others: alternatives_card(view),
             self.again: gr.update(visible=bool(view.record)),
             self.back: gr.update(visible=branched_from is not None),
         }
 
-    async def _drive(self, steps: AsyncIterator[dict[Any, Any]]) -> AsyncIterator[dict[Any, Any]]:
-        """Pass updates on; whatever is wrong with the request itself becomes a card, never a lost prompt."""
+    def _as_before(self, data: dict[Any, Any]) -> dict[Any, Any]:
+        """What was on screen when the request was made."""
+        store = conversations.clean(data[self.store])
+        return {
+            self.chatbot: _chat(store),
+            self.store: store,
+            self.picker: gr.update(choices=conversations.choices(store), value=store["current"]),
+            self.again: gr.update(visible=data[self.last].params is not None),
+            self.back: gr.update(visible=data[self.last].before is not None),
+        }
+
+    async def _drive(
+        self, data: dict[Any, Any], request: gr.Request, messages: list[dict[str, str]], **options: Any
+    ) -> AsyncIterator[dict[Any, Any]]:
+        """Check the question, then answer: one answer at a time for one page, a second request is refused."""
+        session = request.session_hash or ""
         try:
-            async with aclosing(steps) as updates:  # type: ignore[type-var]
+            if session in self._answering:
+                raise Busy("An answer is still being written.", "Wait for it, or stop it first.")
+            text = clean_text(messages[-1]["content"] if messages else "", "Your question", LONGEST_MESSAGE)
+            if not text.strip():
+                raise InvalidParams("There is no question yet.", "Type one, or click an example.")
+        except StudioError as error:
+            yield {self.error: bridge.error_card(error)}
+            return
+        messages = [*messages[:-1][-LONGEST_HISTORY:], {"role": "user", "content": text}]
+        self._answering.add(session)
+        try:
+            async with aclosing(self._answer(data, request, messages, **options)) as updates:  # type: ignore[type-var]
                 async for update in updates:
                     yield update
-        except StudioError as error:
-            yield {
-                self.error: bridge.error_card(error),
-                self.ask: gr.update(visible=True),
-                self.stop: gr.update(visible=False),
-            }
+        finally:
+            self._answering.discard(session)
 
     async def on_ask(self, data: dict[Any, Any], request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         text = data[self.prompt] if isinstance(data[self.prompt], str) else ""
-        if not text.strip():
-            yield {
-                self.error: bridge.error_card(
-                    StudioError("There is no question yet.", "Type one, or click an example.")
-                )
-            }
-            return
-        messages = [*conversations.plain(data[self.chatbot]), {"role": "user", "content": text}]
-        first = True
-        async with aclosing(self._drive(self._answer(data, request, messages))) as updates:
+        messages = [*conversations.history(data[self.store]), {"role": "user", "content": text}]
+        async with aclosing(self._drive(data, request, messages, question=text)) as updates:
             async for update in updates:
-                yield update | {self.prompt: ""} if first else update
-                first = False
+                yield update
 
     async def on_example(self, data: dict[Any, Any], event: gr.SelectData, request: gr.Request) -> AsyncIterator[Any]:
         text = event.value.get("text", "") if isinstance(event.value, dict) else ""
@@ -342,22 +381,24 @@ class ChatTab:
                 yield update
 
     async def on_retry(self, data: dict[Any, Any], event: gr.RetryData, request: gr.Request) -> AsyncIterator[Any]:
-        messages = conversations.plain(data[self.chatbot])[: int(event.index) + 1]
-        async with aclosing(self._drive(self._answer(data, request, messages))) as updates:
+        messages = conversations.history(data[self.store])[: int(event.index) + 1]
+        async with aclosing(self._drive(data, request, messages)) as updates:
             async for update in updates:
                 yield update
 
     async def on_edit(self, data: dict[Any, Any], event: gr.EditData, request: gr.Request) -> AsyncIterator[Any]:
-        messages = conversations.plain(data[self.chatbot])[: int(event.index)]
-        messages.append({"role": "user", "content": str(event.value)})
-        async with aclosing(self._drive(self._answer(data, request, messages))) as updates:
+        messages = conversations.history(data[self.store])[: int(event.index)]
+        messages.append({"role": "user", "content": conversations.typed(event.value)})
+        async with aclosing(self._drive(data, request, messages)) as updates:
             async for update in updates:
                 yield update
 
     async def on_again(self, data: dict[Any, Any], request: gr.Request) -> AsyncIterator[Any]:
-        """The same messages, settings and seed once more."""
-        messages = _up_to_last_question(data[self.chatbot])
-        async with aclosing(self._drive(self._answer(data, request, messages, seed=data[self.last].seed))) as updates:
+        """The same messages, model, settings and seed once more, whatever the controls say by now."""
+        last: LastAnswer = data[self.last]
+        messages = _up_to_last_question(data[self.store])
+        options = {"exactly": last, "branched_from": last.before} if last.params else {}
+        async with aclosing(self._drive(data, request, messages, **options)) as updates:
             async for update in updates:
                 yield update
 
@@ -365,9 +406,9 @@ class ChatTab:
         """Continue the last answer from another token; the browser sends the ids up to and with that token."""
         sent = event._data.get("prefix") if isinstance(event._data, dict) else None
         prefix = tuple(sent) if isinstance(sent, list) else ()
-        messages = _up_to_last_question(data[self.chatbot])
-        steps = self._answer(data, request, messages, prefix=prefix, branched_from=data[self.last])
-        async with aclosing(self._drive(steps)) as updates:
+        messages = _up_to_last_question(data[self.store])
+        last = data[self.last] if data[self.last].tokens else None
+        async with aclosing(self._drive(data, request, messages, prefix=prefix, branched_from=last)) as updates:
             async for update in updates:
                 yield update
 
@@ -381,26 +422,23 @@ class ChatTab:
         last = data[self.last].before
         if last is None:
             return {self.back: gr.update(visible=False)}
-        messages = [*_up_to_last_question(data[self.chatbot]), {"role": "assistant", "content": last.text}]
+        messages = [*_up_to_last_question(data[self.store]), {"role": "assistant", "content": last.text}]
+        store = conversations.with_messages(data[self.store], messages)
         return {
-            self.chatbot: messages,
-            self.store: conversations.with_messages(data[self.store], messages),
+            self.chatbot: _chat(store),
+            self.store: store,
             self.tokens: token_view.payload(list(last.tokens), None, with_alternatives=True, can_branch=True),
             self.last: last,
             self.back: gr.update(visible=last.before is not None),
         }
 
-    def on_undo(self, data: dict[Any, Any], event: gr.UndoData) -> dict[Any, Any]:
+    def on_undo(self, store: Any, event: gr.UndoData, request: gr.Request) -> list[Any]:
         """Take the last question and its answer back; the question returns to the input."""
-        messages = conversations.plain(data[self.chatbot])
-        index = int(event.index)
-        question = messages[index]["content"] if index < len(messages) else ""
-        kept = messages[:index]
-        return {
-            self.chatbot: kept,
-            self.prompt: question,
-            self.store: conversations.with_messages(data[self.store], kept),
-        }
+        self.studio.stop(request.session_hash or "")
+        messages, index = conversations.history(store), int(event.index)
+        question = messages[index]["content"] if 0 <= index < len(messages) else ""
+        kept = messages[: max(0, index)]
+        return [*self._screen(conversations.with_messages(store, kept)), question]
 
     def on_like(self, store: Any, event: gr.LikeData) -> Any:
         liked = {True: "Like", False: "Dislike"}.get(event.liked) if isinstance(event.liked, bool) else None
@@ -408,17 +446,18 @@ class ChatTab:
 
     def _screen(self, store: conversations.Store) -> list[Any]:
         """Everything that changes when another conversation comes on screen, in the order of ``screen``."""
-        one = conversations.current(store)
-        feedback = [one["feedback"].get(str(i)) for i in range(len(one["messages"]))]
         return [
             store,
-            gr.update(value=one["messages"], feedback_value=feedback),
+            _chat(store),
             gr.update(choices=conversations.choices(store), value=store["current"]),
             "",
             "",
             "",
             token_view.EMPTY,
+            "",
             LastAnswer(),
+            gr.update(visible=True),
+            gr.update(visible=False),
             gr.update(visible=False),
             gr.update(visible=False),
         ]
@@ -461,8 +500,14 @@ class ChatTab:
         return [preset.system, preset.opening, bridge.notice_card([preset.tiny] if is_tiny else [])]
 
 
-def _up_to_last_question(history: Any) -> list[dict[str, str]]:
-    messages = conversations.plain(history)
+def _chat(store: conversations.Store) -> Any:
+    """The conversation on screen as the chatbot shows it, with its likes."""
+    one = conversations.current(store)
+    return gr.update(value=conversations.shown(one["messages"]), feedback_value=conversations.shown_feedback(one))
+
+
+def _up_to_last_question(store: Any) -> list[dict[str, str]]:
+    messages = conversations.history(store)
     while messages and messages[-1]["role"] != "user":
         messages.pop()
     return messages

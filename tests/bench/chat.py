@@ -29,8 +29,9 @@ import torch
 from pipelines import catalog, weights
 from pipelines.chat import ChatParams, Loader
 from pipelines.chat_local import LocalChat
-from pipelines.engine import Engine, Job
+from pipelines.engine import Engine
 from pipelines.events import CancelToken, Partial
+from pipelines.jobs import Job
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = "What is the difference between a GAN and a diffusion model?"

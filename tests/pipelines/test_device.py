@@ -219,10 +219,8 @@ def test_probe_reports_the_container_limit_when_it_is_below_the_hosts_memory(mon
 
 
 def test_probe_ignores_a_limit_above_the_hosts_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = device.probe().ram_total_bytes
     monkeypatch.setattr(device, "_cgroup_limit", lambda: 9223372036854771712)  # cgroup v1's "no limit"
-    assert device.probe().ram_total_bytes <= max(real, 9223372036854771711)
-    assert device.probe().ram_total_bytes < 9223372036854771712
+    assert device.probe().ram_total_bytes < 2**60
 
 
 def test_zero_gpu_is_recognised_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
