@@ -145,9 +145,7 @@ def read(path: Path) -> list[Model]:
 def load(extra: Path | None = None) -> dict[str, Model]:
     """All known models by id; a block of the user's own file ``extra`` replaces one of the same id."""
     models = {m.id: m for m in read(ASSETS / "catalog.toml")}
-    if extra is not None and extra.exists():
-        models |= {m.id: m for m in read(extra)}
-    return models
+    return models if extra is None else models | {m.id: m for m in read(extra)}
 
 
 def expand(value: str, environment: Mapping[str, str] = os.environ) -> str:

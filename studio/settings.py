@@ -61,8 +61,10 @@ class Settings:
             raise InvalidParams(f"catalog must be a file, and there is none at {self.catalog}.")
 
     @property
-    def catalog_file(self) -> Path:
-        return self.catalog or self.data_dir / "catalog.toml"
+    def catalog_file(self) -> Path | None:
+        """The user's own catalogue: the one asked for, else the data directory's where there is one."""
+        usual = self.data_dir / "catalog.toml"
+        return self.catalog or (usual if usual.is_file() else None)
 
     @property
     def may_download(self) -> bool:

@@ -20,9 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines import device
 from pipelines.errors import StudioError
+from pipelines.params import specs
 from studio import bridge
 from studio.registry import TABS
-from studio.runtime import Studio
+from studio.runtime import Limits, Studio
 from studio.views.token_view import WEB
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ def _presenter(studio: Studio, page: gr.Blocks) -> None:
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     ticket = gr.BrowserState("", storage_key="studio-presenter", secret=studio.browser_secret())
     chat_models = [(m.title, m.id) for m in studio.models.values() if m.task == "chat"]
+    devices = list(dict.fromkeys([*device.DEVICES, studio.settings.device]))
+    limits = specs(Limits)
     with gr.Accordion("Presenter", open=False, elem_id="presenter", visible=studio.sessions.is_locked):
         with gr.Row(visible=True) as login:
             password = gr.Textbox(type="password", label="Password", elem_id="presenter-password", max_length=200)
@@ -74,18 +77,28 @@ def _presenter(studio: Studio, page: gr.Blocks) -> None:
         said = gr.HTML(elem_id="presenter-said", elem_classes="quiet")
         with gr.Column(visible=False, elem_id="presenter-controls") as controls:
             with gr.Row():
-                model = gr.Dropdown(chat_models, label="Chat model for everybody", elem_id="presenter-model")
-                where = gr.Dropdown(list(device.DEVICES), value="auto", label="Device", elem_id="presenter-device")
-                seconds = gr.Number(studio.limits.time_limit_s, label="Time limit (s)", minimum=1, maximum=3600)
-                longest = gr.Number(
-                    studio.limits.max_new_tokens, label="Longest answer (tokens)", minimum=16, maximum=4096
+                model = gr.Dropdown(
+                    chat_models, value=None, label="Chat model for everybody", elem_id="presenter-model"
                 )
+                where = gr.Dropdown(devices, value=None, label="Device", elem_id="presenter-device")
+                seconds = gr.Number(
+                    label="Time limit (s)", elem_id="presenter-seconds",
+                    minimum=limits["time_limit_s"].minimum, maximum=limits["time_limit_s"].maximum,
+                )  # fmt: skip
+                longest = gr.Number(
+                    label="Longest answer (tokens)", elem_id="presenter-tokens",
+                    minimum=limits["max_new_tokens"].minimum, maximum=limits["max_new_tokens"].maximum,
+                )  # fmt: skip
             with gr.Row():
                 apply = gr.Button("Apply for everybody", elem_id="presenter-apply")
                 leave = gr.Button("Log out", elem_id="presenter-logout")
 
     def shown(is_presenter: bool) -> list[Any]:
-        return [gr.update(visible=not is_presenter), gr.update(visible=is_presenter)]
+        """Login or controls; the controls say what holds now, which another page may have changed."""
+        chosen = studio.ready.choices["chat"].model.id if studio.ready else None
+        now = [chosen, studio.loader.request.device, studio.limits.time_limit_s, studio.limits.max_new_tokens]
+        values = [gr.update(value=value) if is_presenter else gr.update() for value in now]
+        return [gr.update(visible=not is_presenter), gr.update(visible=is_presenter), *values]
 
     def log_in(word: str, request: gr.Request) -> list[Any]:
         try:
@@ -107,18 +120,20 @@ def _presenter(studio: Studio, page: gr.Blocks) -> None:
         try:
             studio.change_limits(session, limit_s, tokens)
             notes = ["Limits set."]
-            if studio.ready is None or place != studio.loader.request.device:
+            if place and place != studio.loader.request.device:
                 notes.append(studio.change_device(session, device.Request(str(place), studio.settings.dtype)).reason)
-            if model_id:
+            if model_id and (studio.ready is None or model_id != studio.ready.choices["chat"].model.id):
                 notes.append(studio.change_default_model(session, str(model_id)).reason)
         except StudioError as error:
             return bridge.error_card(error)
         return bridge.notice_card(notes)
 
-    gr.on([enter.click, password.submit], log_in, [password], [ticket, password, said, login, controls], **quick)
-    leave.click(log_out, [ticket], [ticket, said, login, controls], **quick)
-    apply.click(change, [model, where, seconds, longest], [said], **quick)
-    page.load(come_back, [ticket], [login, controls], **quick)
+    settings = [model, where, seconds, longest]
+    view = [login, controls, *settings]
+    gr.on([enter.click, password.submit], log_in, [password], [ticket, password, said, *view], **quick)
+    leave.click(log_out, [ticket], [ticket, said, *view], **quick)
+    apply.click(change, settings, [said], **quick)
+    page.load(come_back, [ticket], view, **quick)
 
 
 def build(studio: Studio) -> gr.Blocks:

@@ -81,7 +81,8 @@ class App:
 
     def stop(self) -> int:
         """Ask it to end as a service manager does; returns its exit status."""
-        self.process.send_signal(signal.SIGTERM)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(60)
         finally:

@@ -131,8 +131,13 @@ def test_own_file_replaces_a_shipped_model_of_the_same_id(tmp_path: Path) -> Non
     assert set(models) == {m.id for m in SHIPPED}
 
 
-def test_absent_own_file_leaves_the_shipped_models(tmp_path: Path) -> None:
-    assert list(catalog.load(tmp_path / "catalog.toml").values()) == SHIPPED
+def test_without_an_own_file_there_are_the_shipped_models() -> None:
+    assert list(catalog.load().values()) == SHIPPED
+
+
+def test_an_own_file_that_is_not_there_is_an_error_not_ignored(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match=r"typo\.toml cannot be read"):
+        catalog.load(tmp_path / "typo.toml")
 
 
 def test_local_folder_is_relative_to_the_file_that_names_it(tmp_path: Path) -> None:

@@ -1049,3 +1049,19 @@ def test_three_hundred_jobs_leave_nothing_behind(make: Callable[..., Engine], wo
     assert engine._running == {}
     assert engine._running_sessions == set()
     assert engine._shelf.in_use == {}
+
+
+def test_unloading_all_lets_a_running_job_end_and_loads_anew_for_the_next(
+    make: Callable[..., Engine], library: Library, gated: Callable[..., Gated]
+) -> None:
+    engine, running = make(), gated(3)
+    first = engine.submit(Job("one", A, running))
+    wait_until(lambda: running.begun, "the job to begin")
+    engine.unload_all()
+    assert library.closed == []
+    second = engine.submit(Job("two", A, saying("new")))
+    running.let_go()
+    assert result(first) == 3
+    assert result(second) == "new"
+    assert library.loaded == ["a", "a"]
+    assert library.closed == []  # the new one stands in the place of the one that was closed

@@ -75,10 +75,12 @@ def test_on_a_space_the_page_listens_to_the_outside() -> None:
 
 
 def test_the_catalogue_lies_in_the_data_directory_unless_named(tmp_path: Path) -> None:
-    own = tmp_path / "own.toml"
+    own, data = tmp_path / "own.toml", ["--data-dir", str(tmp_path)]
     own.touch()
-    assert parse(["--data-dir", "/tmp/x"], {})[0].catalog_file == Path("/tmp/x/catalog.toml")
-    assert parse(["--data-dir", "/tmp/x", "--catalog", str(own)], {})[0].catalog_file == own
+    assert parse(data, {})[0].catalog_file is None
+    (tmp_path / "catalog.toml").touch()
+    assert parse(data, {})[0].catalog_file == tmp_path / "catalog.toml"
+    assert parse([*data, "--catalog", str(own)], {})[0].catalog_file == own
 
 
 @pytest.mark.parametrize(
