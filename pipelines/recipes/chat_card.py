@@ -93,6 +93,7 @@ def text(manifest: dict[str, Any], outcomes: Sequence[Outcome], found: dict[str,
     parameters = f"{manifest['parameters'] / 1e6:.1f} million parameters"
     megabytes = sum(f["bytes"] for f in manifest["files"].values()) / 1e6
     dial = "" if manifest["size"] == "small" else f" --{'smoke' if manifest['size'] == 'smoke' else 'size large'}"
+    note = f"\n\n{manifest['note']}" if "note" in manifest else ""
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
     warning = ""
     if manifest["size"] == "smoke":
@@ -131,7 +132,7 @@ work choose one of the larger models that the studio offers.
 
 ## Data and licence
 
-All training text was written for this project and lives in `pipelines/recipes/chat_data`: definitions,
+All training text was written for this project, with the help of a larger language model, and lives in `pipelines/recipes/chat_data`: definitions,
 examples, comparisons and facts about generative AI, small talk, out-of-scope questions with declines, and
 the parts from which the short forms are composed. `chat_corpus.py` combines them with question templates,
 typing noise and follow-ups into endless conversations. No text was copied from the web, no conversation of
@@ -141,7 +142,7 @@ a user is in it. Data and weights are under Apache-2.0.
 
 A Llama-type decoder with a byte-level BPE tokenizer of its own. Muon for the matrices and AdamW for the
 rest, loss on the answers only. {manifest["steps"]:,} steps over {manifest["tokens"]:,} tokens took
-{manifest["minutes"]:.0f} minutes; the last training loss was {manifest["final_loss"]:.3f}.
+{manifest["minutes"]:.0f} minutes; the last training loss was {manifest["final_loss"]:.3f}.{note}
 
 | | |
 |---|---|

@@ -1,12 +1,11 @@
 """The chat tab: ask, see every token arrive, and see why each was chosen.
 
 Lays out and wires; the work is ``pipelines.chat``, the conversations ``studio.conversations``, the drawing
-of tokens ``studio.views.token_view``.
+of tokens ``studio.views.token_view``, the small print ``studio.tabs.chat_cards``.
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -23,11 +22,12 @@ from pipelines.params import clean_text
 from studio import bridge, conversations
 from studio.controls import Controls
 from studio.runtime import Studio
+from studio.tabs.chat_cards import DEFAULT_MODEL, alternatives_card, model_choices, model_line, numbers_line
 from studio.tabs.chat_words import BY_TITLE, EXAMPLES, PRESETS
 from studio.views import token_view
 
-DEFAULT_MODEL = "default"
 LONGEST_HISTORY = MOST_MESSAGES - 2  # messages before the question; even, so that they begin with a question
+MOST_UNDO = 10  # branches that can be taken back; each keeps an answer with its alternatives in memory
 IN_VIEW = ("temperature",)
 FOLDED = (
     "system", "strategy", "max_new_tokens", "top_p", "top_k", "min_p", "repetition_penalty", "num_beams", "seed", "stop",
@@ -35,65 +35,6 @@ FOLDED = (
 WELCOME = """<div class="welcome"><img src="studio/web/mote.svg" alt="" width="72" height="72">
 <h2>Ask Mote about generative AI</h2>
 <p><span class="badge">tiny model, trained by this project; it knows generative AI and nothing else</span></p></div>"""
-
-
-def model_line(model: Model) -> str:
-    """Licence, size and purpose of a model, shown where it is chosen."""
-    license_name = html.escape(model.license)
-    if model.license_url:
-        license_name = f'<a href="{html.escape(model.license_url)}" target="_blank" rel="noopener">{license_name}</a>'
-    parts = [html.escape(model.summary), f"Licence: {license_name}."]
-    if model.non_commercial:
-        parts.append("<strong>Not for commercial use.</strong>")
-    if model.is_tiny:
-        parts.append('<a href="studio/card/mote" target="_blank">Model card</a>.')
-    if model.download_mb:
-        parts.append(f"{model.download_mb / 1000:.1f} GB on disk.")
-    if model.is_remote:
-        parts.append("Your messages leave this machine.")
-    return '<p class="model-line">' + " ".join(parts) + "</p>"
-
-
-def model_choices(studio: Studio) -> list[tuple[str, str]]:
-    """(label, id) of every chat model, what is not on this machine marked."""
-    found = [("Default of this studio", DEFAULT_MODEL)]
-    for model in studio.models.values():
-        if model.task == "chat":
-            size = f", {model.download_mb / 1000:.1f} GB" if model.download_mb else ""
-            here = "" if catalog.is_present(model) else ", not here"
-            found.append((f"{model.title} ({model.license}{size}{here})", model.id))
-    return found
-
-
-def numbers_line(view: bridge.View) -> str:
-    """Seconds, speed, context used and seed, small, under the answer."""
-    r = view.record
-    if not r:
-        return f'<div class="numbers" aria-live="polite">{html.escape(view.status)}</div>'
-    parts = [
-        f"{r['tokens']} token{'' if r['tokens'] == 1 else 's'}",
-        f"{r['tokens_per_second']:.0f} tokens/s",
-        f"{r['seconds']:.1f} s",
-    ]
-    if "context" in r:
-        used = r["prompt_tokens"] + r["tokens"]
-        parts.append(f'context {used} of {r["context"]} <progress max="{r["context"]}" value="{used}"></progress>')
-    parts += [
-        f'seed <button type="button" class="copy" data-copy="{r["seed"]}">{r["seed"]}</button>',
-        html.escape(str(r["model"])),
-    ]
-    if r.get("finish_reason") == "length":
-        parts.append("cut at the length limit")
-    return '<div class="numbers" aria-live="polite">' + " \u00b7 ".join(parts) + "</div>"
-
-
-def alternatives_card(view: bridge.View) -> str:
-    """Beam search's other answers."""
-    others = getattr(view.artifact, "alternatives", ())
-    if not others:
-        return ""
-    rows = "".join(f"<li>{html.escape(t)} <small>score {s:.2f}</small></li>" for t, s in others)
-    return f'<div class="card"><strong>Other answers that beam search kept</strong><ol>{rows}</ol></div>'
 
 
 @dataclass(frozen=True)
@@ -105,6 +46,13 @@ class LastAnswer:
     model: str = ""
     params: ChatParams | None = None  # with the seed that was really used
     before: LastAnswer | None = None
+
+
+def _trimmed(answer: LastAnswer | None, most: int) -> LastAnswer | None:
+    """``answer`` with at most ``most`` answers to go back to, itself included."""
+    if answer is None or most == 0:
+        return None
+    return replace(answer, before=_trimmed(answer.before, most - 1))
 
 
 def _with_earlier(tokens: list[Token], branched_from: LastAnswer | None) -> list[Token]:
@@ -326,7 +274,7 @@ class ChatTab:
         yield ended | {
             self.chatbot: [*asked, *answer],
             self.store: store,
-            self.last: LastAnswer(view.text, tuple(tokens), name, params, branched_from),
+            self.last: LastAnswer(view.text, tuple(tokens), name, params, _trimmed(branched_from, MOST_UNDO)),
             self.tokens: token_view.payload(tokens, view.prompt, with_alternatives=True, can_branch=can_branch),
             self.others: alternatives_card(view),
             self.again: gr.update(visible=bool(view.record)),

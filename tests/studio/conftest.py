@@ -15,7 +15,8 @@ import pytest
 from studio import conversations, shell
 from studio.runtime import Studio
 from studio.settings import Settings
-from studio.tabs.chat import DEFAULT_MODEL, ChatTab, LastAnswer
+from studio.tabs.chat import ChatTab, LastAnswer
+from studio.tabs.chat_cards import DEFAULT_MODEL
 from tests.endless import make_endless_model
 from tests.serving import free_port
 

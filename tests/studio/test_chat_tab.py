@@ -14,8 +14,8 @@ import pytest
 from pipelines.chat import LONGEST_MESSAGE, MOST_MESSAGES
 from studio import conversations
 from studio.runtime import Studio
-from studio.tabs import chat
-from studio.tabs.chat import ChatTab, LastAnswer
+from studio.tabs.chat import MOST_UNDO, ChatTab, LastAnswer
+from studio.tabs.chat_cards import DEFAULT_MODEL, model_choices, model_line
 from studio.tabs.chat_words import EXAMPLES, PRESETS
 from tests.studio.conftest import Browser, make_tab
 
@@ -376,6 +376,18 @@ async def test_undoing_branches_brings_back_one_answer_after_the_other(browser: 
         assert browser.visible[tab.back] is (i > 0)
 
 
+async def test_only_so_many_branches_can_be_undone(browser: Browser) -> None:
+    tab = browser.tab
+    await browser.ask(QUESTION, max_new_tokens=3)
+    for _ in range(MOST_UNDO + 3):
+        await branch(browser, prefix_of(browser.values[tab.last], 1))
+    steps = 0
+    while browser.values[tab.last].before is not None:
+        browser.show(tab.on_unbranch(dict(browser.values)))
+        steps += 1
+    assert steps == MOST_UNDO
+
+
 async def test_again_exactly_after_a_branch_repeats_the_branch(browser: Browser) -> None:
     tab = browser.tab
     await browser.ask(QUESTION, max_new_tokens=20, temperature=1.0)
@@ -510,7 +522,7 @@ async def test_an_attendee_may_not_choose_another_model(locked: ChatTab) -> None
     assert "Only the presenter may choose another model." in browser.error
     assert browser.values[locked.prompt] == QUESTION
     assert browser.messages == []
-    for allowed in (chat.DEFAULT_MODEL, "tiny"):
+    for allowed in (DEFAULT_MODEL, "tiny"):
         await browser.ask(QUESTION, model=allowed, max_new_tokens=4)
         assert browser.error == ""
 
@@ -638,11 +650,11 @@ def test_each_preset_fills_the_system_prompt_and_says_what_a_tiny_model_makes_of
 
 @pytest.mark.parametrize("title", [None, 7, "nosuch", []])
 def test_an_unknown_preset_is_the_first_one(tab: ChatTab, title: Any) -> None:
-    assert tab.on_preset(title, chat.DEFAULT_MODEL)[0] == PRESETS[0].system
+    assert tab.on_preset(title, DEFAULT_MODEL)[0] == PRESETS[0].system
 
 
 def test_the_model_line_says_licence_and_limits(studio: Studio) -> None:
-    lines = {id: chat.model_line(model) for id, model in studio.models.items()}
+    lines = {id: model_line(model) for id, model in studio.models.items()}
     assert "Model card" in lines["mote"]
     assert "0.3 GB on disk" in lines["smollm2-135m"]
     assert "Your messages leave this machine." in lines["hf-inference"]
@@ -651,13 +663,13 @@ def test_the_model_line_says_licence_and_limits(studio: Studio) -> None:
 
 
 def test_every_model_is_offered_and_what_is_not_here_is_marked(studio: Studio) -> None:
-    labels = {id: label for label, id in chat.model_choices(studio)}
-    assert set(labels) == {chat.DEFAULT_MODEL, *studio.models}
+    labels = {id: label for label, id in model_choices(studio)}
+    assert set(labels) == {DEFAULT_MODEL, *studio.models}
     assert "not here" in labels["smollm2-135m"]
     assert "not here" not in labels["tiny"]
 
 
 def test_before_the_hardware_is_known_the_page_says_so(make_studio: Callable[..., Studio], tmp_path: Path) -> None:
     tab, _ = make_tab(make_studio(tmp_path / "data"))
-    assert "Looking at the hardware" in tab.on_model(chat.DEFAULT_MODEL)
+    assert "Looking at the hardware" in tab.on_model(DEFAULT_MODEL)
     assert tab.on_model("nosuch") == ""
