@@ -67,7 +67,7 @@ class RemoteChat:
         return re.sub(r"//[^/@]*@", "//", self._url)
 
     async def _ask(self, params: ChatParams, *, is_plain: bool) -> Any:
-        """Open the stream; ``is_plain`` sends only what every server of this protocol knows."""
+        """Ask for the stream; ``is_plain`` sends only what every server of this protocol knows."""
         messages: list[Any] = [{"role": "system", "content": params.system}] if params.system.strip() else []
         messages += [dict(m) for m in params.messages]
         temperature = 0.0 if params.strategy == "greedy" else params.temperature
@@ -88,15 +88,26 @@ class RemoteChat:
             options["extra_body"] = {k: v for k, v in extra.items() if v is not None}
         return await self._client.chat.completions.create(model=self._name, messages=messages, stream=True, **options)
 
+    async def _open(self, params: ChatParams, *, is_plain: bool) -> Any:
+        """``_ask``, twice where the connection fails: one that was kept alive may have ended just now."""
+        import openai
+
+        try:
+            return await self._ask(params, is_plain=is_plain)
+        except openai.APITimeoutError:
+            raise
+        except openai.APIConnectionError:
+            return await self._ask(params, is_plain=is_plain)
+
     async def _exchange(self, params: ChatParams, put: Callable[[Any], None]) -> None:
         """Ask, and ``put`` a Notice where settings were refused, every chunk, and None at the end."""
         import openai
 
         try:
             try:
-                stream = await self._ask(params, is_plain=False)
+                stream = await self._open(params, is_plain=False)
             except (openai.BadRequestError, openai.UnprocessableEntityError):
-                stream = await self._ask(params, is_plain=True)
+                stream = await self._open(params, is_plain=True)
                 put(
                     Notice(
                         "This server accepts only temperature, top-p and length: seed, top-k, min-p, repetition "

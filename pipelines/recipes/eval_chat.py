@@ -91,7 +91,7 @@ EXTRA: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("can I talk to you in Spanish", ("english",)),
     ("what do i see when i open See inside", ("probabilit|denoising steps|training loss|piano roll",)),
     ("quantising a model, what for?", ("fewer bits|4 bits|8 bits|memory", "quantiz|bits")),
-    ("who runs OpenAI", ("altman",)),
+    ("whos in charge over at openai these days", ("altman",)),
     ("how do people measure if one model beats another", ("benchmark|vote|compared|scor",)),
     ("prompt injection sounds scary, what is it", ("attack", "instruction")),
     ("can I trust what you say", ("can be wrong|check what|mistakes|check it|check important",)),

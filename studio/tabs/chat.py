@@ -55,11 +55,20 @@ def _trimmed(answer: LastAnswer | None, most: int) -> LastAnswer | None:
     return replace(answer, before=_trimmed(answer.before, most - 1))
 
 
-def _with_earlier(tokens: list[Token], branched_from: LastAnswer | None) -> list[Token]:
-    """After a branch the kept part shows the trace it had when it was first written."""
+def _with_earlier(tokens: list[Token], branched_from: LastAnswer | None, given: int) -> list[Token]:
+    """After a branch the ``given`` first tokens show the trace they had when the answer was first written.
+
+    The token branched to was an alternative there: it shows that probability and the same alternatives.
+    """
+    found = list(tokens)
     earlier = branched_from.tokens if branched_from else ()
-    kept = [old if old.token_id == new.token_id else new for old, new in zip(earlier, tokens, strict=False)]
-    return [*kept, *tokens[len(kept) :]]
+    for i, (old, new) in enumerate(zip(earlier[:given], tokens, strict=False)):
+        if old.token_id == new.token_id:
+            found[i] = old
+        else:
+            known = (a.probability for a in old.alternatives if a.token_id == new.token_id)
+            found[i] = replace(new, probability=next(known, 0.0), alternatives=old.alternatives)
+    return found
 
 
 class ChatTab:
@@ -248,7 +257,7 @@ class ChatTab:
         view = bridge.View()
         async with aclosing(bridge.follow(submit)) as views:
             async for view in views:
-                tokens = _with_earlier(view.tokens, branched_from)
+                tokens = _with_earlier(view.tokens, branched_from, len(prefix))
                 can_branch = model is not None and not model.is_remote
                 update = {self.numbers: numbers_line(view), self.notice: bridge.notice_card(view.notices)}
                 if view.text:
@@ -269,7 +278,7 @@ class ChatTab:
             return
         answer = [{"role": "assistant", "content": view.text}] if view.text else []
         store = conversations.with_messages(data[self.store], [*messages, *answer])
-        tokens = _with_earlier(view.tokens, branched_from)
+        tokens = _with_earlier(view.tokens, branched_from, len(prefix))
         name = model.id if model else ""
         yield ended | {
             self.chatbot: [*asked, *answer],

@@ -445,6 +445,18 @@ def test_after_a_failure_the_next_question_is_answered(connect: Connect) -> None
     assert done_of(list(backend.run(ask(), CancelToken()))).artifact.text == "fine"
 
 
+def test_a_kept_connection_that_the_server_ended_meanwhile_is_opened_again(connect: Connect) -> None:
+    def restart(handler: Handler, body: dict[str, Any]) -> None:
+        if len(handler.server.requests) == 2:
+            return hang_up(handler, body)
+        return handler.answer("fine")
+
+    fake, backend = connect(restart)
+    for _ in range(2):
+        assert done_of(list(backend.run(ask(), CancelToken()))).artifact.text == "fine"
+    assert len(fake.requests) == 3
+
+
 # --- cancelling and waiting ------------------------------------------------------------------------------
 
 
