@@ -41,6 +41,8 @@ def _quantization(model: Model, compute: device.Compute) -> Any:
             f"{model.title} is loaded in {model.quantization}, which Apple's MPS cannot do.",
             "Choose a model that is not quantized, or the device cpu.",
         )
+    # It would warn that "inputs will be cast to float16" for every layer of every token.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         import bitsandbytes  # noqa: F401 - transformers imports it late and words its absence worse
     except ImportError as error:
@@ -51,8 +53,6 @@ def _quantization(model: Model, compute: device.Compute) -> Any:
     import torch
     from transformers import BitsAndBytesConfig
 
-    # It would say "inputs will be cast to float16" for every layer of every token.
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     if model.quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(

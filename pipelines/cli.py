@@ -80,11 +80,9 @@ def run(
     failures = 0
     try:
         runs = [(prompt, make_params(prompt)) for prompt in _prompts(args)]
-        if args.catalog is not None and not args.catalog.is_file():
-            raise StudioError(f"There is no catalogue file {args.catalog}.")
+        models = catalog.load(args.catalog)
         request = device.Request(args.device, args.dtype)
         compute = device.pick(request, device.probe())
-        models = catalog.load(args.catalog)
         choice = catalog.choose(task, args.model, models.values(), compute, may_download=args.allow_downloads)
         print(f"{choice.reason} {compute.reason}", file=sys.stderr)
         backend = drain(_told(load(choice.model, CancelToken())))

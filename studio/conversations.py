@@ -19,7 +19,7 @@ LONGEST_TITLE = 48
 LARGEST_STORE = 1_000_000  # characters; a browser keeps about 5 million, and here they travel encrypted
 
 JOINER = "\u2060"  # takes no room and shows nothing
-_MARKUP = re.compile(r"<(?=[A-Za-z/!?])|&(?=[#A-Za-z])|!(?=\[)")
+_MARKUP = re.compile(r"<(?=[A-Za-z/!?])|&(?=[#A-Za-z])|\](?=[(\[:])")
 
 Message = dict[str, Any]
 Store = dict[str, Any]
@@ -159,7 +159,7 @@ def history(store: Any) -> list[Message]:
 def shown(messages: list[Message]) -> list[Message]:
     """The messages for a view that renders Markdown: what people typed appears as they typed it.
 
-    An invisible character keeps tags, entities and pictures from being taken as such; ``typed`` removes it.
+    An invisible character keeps tags, entities, links and pictures from being taken as such; ``typed`` removes it.
     """
     return [
         m | {"content": _MARKUP.sub(lambda found: found[0] + JOINER, m["content"])} if m["role"] == "user" else m
@@ -173,8 +173,8 @@ def typed(text: Any) -> str:
 
 
 def shown_feedback(one: dict[str, Any]) -> list[str | None]:
-    """For every message of a conversation Like, Dislike or nothing."""
-    return [one["feedback"].get(str(i)) for i in range(len(one["messages"]))]
+    """For every answer of a conversation Like, Dislike or nothing."""
+    return [one["feedback"].get(str(i)) for i, m in enumerate(one["messages"]) if m["role"] == "assistant"]
 
 
 def choices(store: Store) -> list[tuple[str, str]]:

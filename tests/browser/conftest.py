@@ -23,7 +23,7 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-first-run",
 )  # fmt: skip
-PATIENCE_MS = 120_000  # for a machine that trains at the same time; an idle one needs a hundredth
+PATIENCE_MS = 20_000  # for a machine that trains at the same time; an idle one needs a fiftieth
 
 expect.set_options(timeout=PATIENCE_MS)
 

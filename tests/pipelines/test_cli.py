@@ -78,7 +78,7 @@ WRONG = [
     (["hi", "--seed", "1.5"], "seed must be a whole number"),
     (["hi", "--strategy", "best"], "invalid choice: 'best'"),
     (["hi", "--bogus", "1"], "unrecognized arguments: --bogus"),
-    (["hi", "--catalog", "nowhere.toml"], "There is no catalogue file nowhere.toml"),
+    (["hi", "--catalog", "nowhere.toml"], "nowhere.toml cannot be read"),
     (["--file", "nowhere.txt"], "nowhere.txt cannot be read"),
     (["hi", "--file", "questions.txt"], "not both"),
     ([], "There is no prompt"),

@@ -635,7 +635,7 @@ def test_a_reloaded_page_shows_the_conversation_and_its_likes(browser: Browser) 
     values = tab.on_load(store)
     browser.quick(values, [*screen(tab), tab.model_info])
     assert browser.messages == [("user", "hi"), ("assistant", "ho")]
-    assert values[1]["feedback_value"] == [None, "Like"]
+    assert values[1]["feedback_value"] == ["Like"]
 
 
 # --- words -----------------------------------------------------------------------------------------------

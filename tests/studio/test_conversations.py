@@ -228,7 +228,7 @@ def test_a_like_is_kept_changed_and_taken_back() -> None:
         check_sound(store)
         expected = {} if value is None else {"1": value}
         assert conversations.current(store)["feedback"] == expected
-        assert conversations.shown_feedback(conversations.current(store)) == [None, value]
+        assert conversations.shown_feedback(conversations.current(store)) == [value], "one for each answer"
 
 
 @pytest.mark.parametrize("index", [-1, 2, 10**9])
@@ -265,14 +265,15 @@ def test_equal_titles_are_told_apart_in_the_picker() -> None:
         "<!-- x -->",
         "&lt;b&gt; &#60;",
         "![x](http://a/b)",
+        "![x][1]\n[1]: http://a/b",
     ],
 )
 def test_what_people_typed_is_no_markup_in_a_view_and_comes_back_as_typed(text: str) -> None:
     (shown,) = conversations.shown([user(text)])
-    assert not re.search(r"<[a-zA-Z/!?]|&[#a-zA-Z]|!\[", shown["content"])
+    assert not re.search(r"<[a-zA-Z/!?]|&[#a-zA-Z]|\][(\[:]", shown["content"])
     assert conversations.typed(shown["content"]) == text
 
 
 def test_answers_and_harmless_questions_are_shown_as_they_are() -> None:
-    messages = [user("Is 1 < 2 & 3 > 2? [yes](x) *really*!"), bot("<b>`x < y`</b> ![x](y)")]
+    messages = [user("Is 1 < 2 & 3 > 2? [yes] (x) *really*!"), bot("<b>`x < y`</b> ![x](y)")]
     assert conversations.shown(messages) == messages
