@@ -22,6 +22,11 @@ class NetworkBlocked(AssertionError):
     """A test tried to reach another host."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests last: Playwright's synchronous API keeps an event loop running in this thread from then on."""
+    items.sort(key=lambda item: "browser" in item.path.parts)
+
+
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Refuse every connection that leaves this machine, and keep caches out of the home directory."""

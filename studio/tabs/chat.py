@@ -6,6 +6,7 @@ of tokens ``studio.views.token_view``, the small print ``studio.tabs.chat_cards`
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -35,6 +36,9 @@ FOLDED = (
 WELCOME = """<div class="welcome"><img src="studio/web/mote.svg" alt="" width="72" height="72">
 <h2>Ask Mote about generative AI</h2>
 <p><span class="badge">tiny model, trained by this project; it knows generative AI and nothing else</span></p></div>"""
+
+LEAVING_S = 5.0  # how long a new screen waits for the old answer to end
+SETTLING_S = 0.3  # updates under way to the browser take this long at most on a local network
 
 
 @dataclass(frozen=True)
@@ -419,20 +423,31 @@ class ChatTab:
             gr.update(visible=False),
         ]
 
+    def _leave(self, request: gr.Request) -> None:
+        """Stop the answer in progress and let its last updates reach the page before another screen does."""
+        session = request.session_hash or ""
+        self.studio.stop(session)
+        deadline = time.monotonic() + LEAVING_S
+        was_answering = session in self._answering
+        while session in self._answering and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if was_answering:
+            time.sleep(SETTLING_S)
+
     def on_clear(self, store: Any, request: gr.Request) -> list[Any]:
-        self.studio.stop(request.session_hash or "")
+        self._leave(request)
         return self._screen(conversations.with_messages(store, []))
 
     def on_new(self, store: Any, request: gr.Request) -> list[Any]:
-        self.studio.stop(request.session_hash or "")
+        self._leave(request)
         return self._screen(conversations.added(store))
 
     def on_delete(self, store: Any, request: gr.Request) -> list[Any]:
-        self.studio.stop(request.session_hash or "")
+        self._leave(request)
         return self._screen(conversations.deleted(store))
 
     def on_open(self, store: Any, wanted: Any, request: gr.Request) -> list[Any]:
-        self.studio.stop(request.session_hash or "")
+        self._leave(request)
         return self._screen(conversations.opened(store, wanted))
 
     def on_load(self, store: Any) -> list[Any]:
