@@ -37,8 +37,15 @@ WELCOME = """<div class="welcome"><img src="studio/web/mote.svg" alt="" width="7
 <h2>Ask Mote about generative AI</h2>
 <p><span class="badge">tiny model, trained by this project; it knows generative AI and nothing else</span></p></div>"""
 
-LEAVING_S = 5.0  # how long a new screen waits for the old answer to end
-SETTLING_S = 0.3  # updates under way to the browser take this long at most on a local network
+SETTLING_S = 0.3  # updates on their way to the browser arrive before a new screen does
+
+
+@dataclass
+class _Turn:
+    """One answer being written: ``is_over`` when the next may be asked for, ``is_left`` when nobody looks any more."""
+
+    is_over: bool = False
+    is_left: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ class ChatTab:
 
     def __init__(self, studio: Studio, page: gr.Blocks) -> None:
         self.studio = studio
-        self._answering: set[str] = set()
+        self._turns: dict[str, _Turn] = {}
         self.controls = Controls(ChatParams)
         self._lay_out()
         self._wire(page)
@@ -212,6 +219,7 @@ class ChatTab:
 
     async def _answer(
         self,
+        turn: _Turn,
         data: dict[Any, Any],
         request: gr.Request,
         messages: list[dict[str, str]],
@@ -270,7 +278,7 @@ class ChatTab:
                         tokens, view.prompt, with_alternatives=view.has_ended, can_branch=can_branch
                     )
                 yield update
-        self._answering.discard(session)
+        turn.is_over = True
         ended = {
             self.error: bridge.error_card(view.error),
             self.numbers: numbers_line(view),
@@ -311,7 +319,8 @@ class ChatTab:
         """Check the question, then answer: one answer at a time for one page, a second request is refused."""
         session = request.session_hash or ""
         try:
-            if session in self._answering:
+            running = self._turns.get(session)
+            if running is not None and not (running.is_over or running.is_left):
                 raise Busy("An answer is still being written.", "Wait for it, or stop it first.")
             text = clean_text(messages[-1]["content"] if messages else "", "Your question", LONGEST_MESSAGE)
             if not text.strip():
@@ -320,13 +329,16 @@ class ChatTab:
             yield {self.error: bridge.error_card(error)}
             return
         messages = [*messages[:-1][-LONGEST_HISTORY:], {"role": "user", "content": text}]
-        self._answering.add(session)
+        turn = self._turns[session] = _Turn()
         try:
-            async with aclosing(self._answer(data, request, messages, **options)) as updates:  # type: ignore[type-var]
+            async with aclosing(self._answer(turn, data, request, messages, **options)) as updates:  # type: ignore[type-var]
                 async for update in updates:
+                    if turn.is_left:
+                        return
                     yield update
         finally:
-            self._answering.discard(session)
+            if self._turns.get(session) is turn:
+                del self._turns[session]
 
     async def on_ask(self, data: dict[Any, Any], request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         text = data[self.prompt] if isinstance(data[self.prompt], str) else ""
@@ -395,7 +407,7 @@ class ChatTab:
 
     def on_undo(self, store: Any, event: gr.UndoData, request: gr.Request) -> list[Any]:
         """Take the last question and its answer back; the question returns to the input."""
-        self.studio.stop(request.session_hash or "")
+        self._leave(request)
         messages, index = conversations.history(store), int(event.index)
         question = messages[index]["content"] if 0 <= index < len(messages) else ""
         kept = messages[: max(0, index)]
@@ -424,15 +436,13 @@ class ChatTab:
         ]
 
     def _leave(self, request: gr.Request) -> None:
-        """Stop the answer in progress and let its last updates reach the page before another screen does."""
+        """End the answer in progress: from here on it shows nothing, so that it cannot come back over a new screen."""
         session = request.session_hash or ""
-        self.studio.stop(session)
-        deadline = time.monotonic() + LEAVING_S
-        was_answering = session in self._answering
-        while session in self._answering and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if was_answering:
+        turn = self._turns.get(session)
+        if turn is not None and not turn.is_over:
+            turn.is_left = True
             time.sleep(SETTLING_S)
+        self.studio.stop(session)
 
     def on_clear(self, store: Any, request: gr.Request) -> list[Any]:
         self._leave(request)

@@ -5,6 +5,7 @@ Chromium is the system's where there is one, else the one that ``python -m playw
 
 from __future__ import annotations
 
+import re
 import shutil
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-first-run",
 )  # fmt: skip
-PATIENCE_MS = 20_000  # for a machine that trains at the same time; an idle one needs a fiftieth
+PATIENCE_MS = 60_000  # for a machine that trains at the same time; an idle one needs a fiftieth
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -48,7 +49,7 @@ def two_models(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A catalogue with ``tiny``, whose answers take a moment, and ``slow``, whose answers can be stopped."""
     folder = tmp_path_factory.mktemp("endless")
     tiny = make_endless_model(folder / "tiny", layers=2, context=128)
-    slow = make_endless_model(folder / "slow", layers=40, context=2048)
+    slow = make_endless_model(folder / "slow", layers=24, context=2048)
     return BLOCK.format(id="tiny", path=tiny, context=128) + BLOCK.format(id="slow", path=slow, context=2048)
 
 
@@ -134,7 +135,8 @@ class Visit:
     def choose(self, dropdown: str, option: str) -> None:
         """Pick an option of a Gradio dropdown by the beginning of its label."""
         self.page.locator(f"{dropdown} input").click()
-        self.page.locator("ul[role=listbox] li", has_text=option).first.click()
+        wanted = re.compile(rf"^\W*{re.escape(option)}")
+        self.page.locator("ul[role=listbox] li").filter(has_text=wanted).first.click()
 
     def unfold(self, accordion: str) -> None:
         button = self.page.locator(f"{accordion} > button.label-wrap")

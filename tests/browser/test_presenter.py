@@ -101,6 +101,5 @@ def test_the_presenter_changes_the_model_for_everybody(visitors: Visitors) -> No
 
 def test_an_attendees_page_holds_neither_password_nor_rights(visitor: Visit) -> None:
     assert PASSWORD not in visitor.page.content()
-    visitor.page.evaluate("localStorage.setItem('studio-presenter', JSON.stringify('guess'))")
-    visitor.open()
+    visitor.unfold("#presenter")
     expect(controls(visitor)).to_be_hidden()

@@ -455,7 +455,7 @@ async def test_stop_before_the_first_token_gives_the_question_back(browser: Brow
         async for update in first:
             if tab.tokens in update:
                 break
-        tab._answering.clear()  # as if the answer came from a page that was reloaded
+        tab._turns.clear()  # as if the answer came from a page that was reloaded
         browser.set(prompt="second")
         async for update in tab.on_ask(dict(browser.values), browser.request):
             browser.show(update)
@@ -599,9 +599,13 @@ async def test_another_conversation_on_screen_stops_the_answer(browser: Browser)
     async for update in tab.on_ask(dict(browser.values), browser.request):
         browser.show(update)
         if browser.values.get(tab.tokens):
-            tab.on_new(browser.values[tab.store], browser.request)
-    assert "Stopped" in numbers(browser)
+            browser.quick(tab.on_new(browser.values[tab.store], browser.request), screen(tab))
+    assert browser.messages == browser.stored == [], "nothing of it came after the new screen"
+    assert browser.visible[tab.ask] is True
+    assert browser.visible[tab.stop] is False
     await idle(tab.studio)
+    await browser.ask(QUESTION, model="tiny", max_new_tokens=4)
+    assert browser.error == ""
 
 
 def test_what_puts_another_conversation_on_screen_cancels_the_answer_that_is_being_written(studio: Studio) -> None:
