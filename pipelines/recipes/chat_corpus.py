@@ -10,6 +10,7 @@ template, a follow-up after a certain turn) that training never sees. Knows no t
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import re
 import sys
@@ -18,17 +19,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pipelines.recipes import chat_forms, chat_phrasings
+from pipelines.recipes import chat_copying, chat_forms, chat_phrasings
 from pipelines.recipes.chat_knowledge import Comparison, Concept, Intent, Knowledge, load, read_toml
+from pipelines.recipes.chat_rewording import reword
 
 Message = dict[str, str]
 _SLOT = re.compile(r"\{(\w+)\}")
 #: Share of each kind among first questions. Facets are most of it: they are what people ask.
-KINDS = {"facet": 0.42, "fact": 0.25, "compare": 0.06, "scope": 0.09, "talk": 0.07, "form": 0.11}
+KINDS = {"facet": 0.36, "fact": 0.28, "compare": 0.05, "scope": 0.09, "talk": 0.06, "form": 0.10, "copy": 0.06}
 FACET_WEIGHTS = {"what": 4.0, "short": 1.0, "child": 1.2, "example": 1.2, "more": 0.8, "how": 1.2, "why": 1.2,
                  "limits": 1.0, "list": 0.8}  # fmt: skip
 #: Share of (name, template) pairs and of (facet, follow-up facet, concept) triples kept from training.
 COMBINATION_SHARE = 0.12
+#: Which answer is given is decided in its first words; the rest is soon known by heart. Most last answers are
+#: therefore shown as a beginning only, which puts twice as many questions into the same number of tokens.
+CUT_SHARE, CUT_WORDS = 0.7, 9
 
 
 @dataclass(frozen=True)
@@ -130,10 +135,14 @@ class Corpus:
                 question = chat_phrasings.fill(template, name, None, other)
         return Exchange(intent.id, question, rng.choice(intent.answers), intent.key, first.id, "compare")
 
-    def _fill_slots(self, template: str, slots: dict[str, list[str]], rng: random.Random) -> str:
+    def _fill_slots(
+        self, template: str, slots: dict[str, list[str]], rng: random.Random, made_up_share: float = 0.0
+    ) -> str:
         used: set[str] = set()
 
         def value(match: re.Match[str]) -> str:
+            if rng.random() < made_up_share:  # a name never heard of is a reason to decline, not to guess
+                return chat_copying.made_up(rng).capitalize()
             options = [v for v in slots[match.group(1)] if v not in used] or slots[match.group(1)]
             used.add(chosen := rng.choice(options))
             return chosen
@@ -151,7 +160,7 @@ class Corpus:
 
     def out_of_scope(self, rng: random.Random) -> Exchange:
         domain = rng.choice(self.scope["domain"])
-        question = self._fill_slots(rng.choice(domain["templates"]), self.scope["slots"], rng)
+        question = self._fill_slots(rng.choice(domain["templates"]), self.scope["slots"], rng, 0.25)
         return Exchange(
             f"scope.{domain['name']}", question, self._decline(domain["name"], rng), self.DECLINE_KEY, "", "scope"
         )
@@ -223,10 +232,38 @@ class Corpus:
             return [self.out_of_scope(rng)]
         if kind == "talk":
             return [self.small_talk(rng)]
+        if kind == "copy":
+            return [Exchange("copy", *chat_copying.exercise(rng), (), "", "copy", True)]
         return self.forms(rng)
 
+    @cached_property
+    def _kept_questions(self) -> frozenset[tuple[str, ...]]:
+        """Every held-out wording with every name: no rewording may arrive there by chance."""
+        kept: set[tuple[str, ...]] = set()
+        for concept in self.concepts:
+            intents = (*concept.facets.items(), *(("", f) for f in concept.facts))
+            for facet, intent in intents:
+                kept |= {_canonical(q) for q in _last(intent.asks)}
+                for template in chat_phrasings.HELD_OUT.get(facet, ()):
+                    kept |= {_canonical(chat_phrasings.fill(template, n, None)) for n in concept.names}
+        for pair in self.knowledge.comparisons:
+            names = [self.knowledge.concepts[i].names for i in (pair.a, pair.b)]
+            for template in chat_phrasings.HELD_OUT["compare"]:
+                for a, b in (*itertools.product(*names), *itertools.product(*reversed(names))):
+                    kept.add(_canonical(chat_phrasings.fill(template, a, None, b)))
+        return frozenset(kept)
+
+    def _as_typed(self, one: Exchange, rng: random.Random) -> str:
+        """The question in other words, where those lead to the same answer, and with the slips of typing."""
+        text = reword(one.question, rng) if one.kind in ("facet", "fact", "compare", "scope") else one.question
+        text = chat_phrasings.vary(text, rng)
+        return one.question if _canonical(text) in self._kept_questions else text
+
     def conversation(self, rng: random.Random) -> list[Message]:
-        """One training conversation: one to five exchanges, sometimes under a system prompt."""
+        """One training conversation: one to five exchanges, sometimes under a system prompt.
+
+        A last answer that is only begun carries ``"ending": "open"``.
+        """
         exchanges = self.first(rng)
         system = rng.choice(chat_phrasings.SYSTEM_PROMPTS) if rng.random() < 0.2 else None
         if system and system[1]:
@@ -239,14 +276,17 @@ class Corpus:
                 exchanges[0] = Exchange(
                     intent.id, exchanges[0].question, rng.choice(intent.answers), intent.key, concept.id
                 )
-        wanted = rng.choices((1, 2, 3, 4, 5), (0.55, 0.25, 0.12, 0.05, 0.03))[0]
+        wanted = rng.choices((1, 2, 3, 4, 5), (0.7, 0.2, 0.06, 0.02, 0.02))[0]
         while len(exchanges) < wanted and not (system and system[1]):
             following = self.follow_up(exchanges[-1], rng) if rng.random() < 0.75 else None
             exchanges += [following] if following else self.first(rng)
         messages: list[Message] = [{"role": "system", "content": system[0]}] if system else []
         for one in exchanges:
-            question = one.question if one.is_exact else chat_phrasings.vary(one.question, rng)
+            question = one.question if one.is_exact else self._as_typed(one, rng)
             messages += [{"role": "user", "content": question}, {"role": "assistant", "content": one.answer}]
+        words = exchanges[-1].answer.split(" ")
+        if not exchanges[-1].is_exact and len(words) > CUT_WORDS + 3 and rng.random() < CUT_SHARE:
+            messages[-1] = {"role": "assistant", "content": " ".join(words[:CUT_WORDS]), "ending": "open"}
         return messages
 
     def conversations(self, seed: int) -> Iterator[list[Message]]:

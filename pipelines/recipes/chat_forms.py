@@ -339,6 +339,10 @@ def _creative(rng: random.Random, kind: str, theme: Theme, extra: dict[str, str]
 
 def _theme(rng: random.Random, kind: str, heldout: bool) -> Theme:
     product = kind in ("names", "line", "copy") or (kind == "slogan" and rng.random() < 0.7)
+    if not heldout and rng.random() < 0.35:  # any word can be a theme: the model must copy it, not know it
+        noun = rng.choice(OBJECTS[rng.choice(("thing", "food", "device"))])
+        if not noun.endswith("*"):
+            return Theme(noun, syllables(noun), "c", _plural(noun), "object")
     pool = [t for t in (_HELD if heldout else _TRAIN) if not product or t.cls in PRODUCT_CLASSES]
     return rng.choice(pool)
 

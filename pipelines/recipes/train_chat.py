@@ -12,7 +12,6 @@ device has it, loss on the answers only. Resumable: run the same command again.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import math
 import platform
@@ -27,6 +26,7 @@ from typing import Any
 
 from pipelines import device
 from pipelines.recipes.chat_corpus import Corpus, Message
+from pipelines.recipes.half_twin import HalfTwin
 from pipelines.weights import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +104,9 @@ def encode(tokenizer: Any, messages: list[Message]) -> tuple[list[int], list[int
         ids += [head, *content, end]
         is_answer = message["role"] == "assistant"
         labels += [-100, *(content if is_answer else [-100] * len(content)), end if is_answer else -100]
+        if message.get("ending") == "open":
+            ids.pop()
+            labels.pop()
     return ids[:CONTEXT], labels[:CONTEXT]
 
 
@@ -188,35 +191,6 @@ def optimizers(model: Any) -> list[Any]:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
     return [muon, adam]
-
-
-class HalfTwin:
-    """A bfloat16 copy of the model that does the arithmetic, while the float32 original is what is trained.
-
-    Measured on two AVX-512 cores, 6,000 tokens a step: autocast 4,900 tokens/s, this 6,100; most of
-    autocast's extra time is casting. Attention is the plain matrix form there: the fused CPU kernel's
-    backward pass takes longer for heads this small (3,300 tokens/s with autocast, 4,400 with this).
-    """
-
-    def __init__(self, model: Any) -> None:
-        import torch
-
-        self.original = model
-        self.twin = copy.deepcopy(model).to(torch.bfloat16)
-        self.pairs = list(zip(model.parameters(), self.twin.parameters(), strict=True))
-
-    def hand_over_gradients(self) -> None:
-        """Gradients of the twin become gradients of the original."""
-        for original, twin in self.pairs:
-            original.grad, twin.grad = twin.grad.float(), None
-
-    def follow(self) -> None:
-        """The twin takes the original's new weights."""
-        import torch
-
-        with torch.no_grad():
-            for original, twin in self.pairs:
-                twin.copy_(original)
 
 
 def learning_rate_scale(progress: float) -> float:
