@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+EMOJI_FONTS := $(wildcard /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf /usr/share/fonts/*/NotoColorEmoji.ttf)
 
 .PHONY: run test lint types doctor bench clean
 
@@ -28,11 +29,14 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-# The browser tests need Chromium: the system's, else Debian's package, else Playwright's own.
+# The browser tests need Chromium: the system's, else Debian's package, else Playwright's own. The scenes that the
+# image recipe draws need the font Noto Color Emoji; its tests say so and skip where it cannot be installed.
 test: lint types
 	@command -v chromium chromium-browser google-chrome >/dev/null \
 	  || (command -v apt-get >/dev/null && (apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1) \
 	  || $(BIN)/python -m playwright install chromium
+	@ls $(EMOJI_FONTS) >/dev/null 2>&1 || (command -v apt-get >/dev/null \
+	  && (apt-get update -qq && apt-get install -y -qq fonts-noto-color-emoji) >/dev/null 2>&1) || true
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.installed-dev

@@ -26,6 +26,7 @@ from pipelines.recipes.half_twin import HalfTwin
 from pipelines.recipes.image_export import export
 from pipelines.recipes.image_model import SIZES, Size
 from pipelines.recipes.image_store import SceneStore
+from pipelines.recipes.optimizers import MuonAdam
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_OUTPUT = ROOT / "assets" / "models" / "pixie"
@@ -34,6 +35,8 @@ NO_CAPTION_SHARE = 0.1  # for classifier-free guidance
 KL_WEIGHT = 5e-4
 AUTOENCODER_RATE, DENOISER_RATE = 2e-3, 1e-3
 SMOKE_STEPS = 4
+#: Parameters that are no maps from one space of features to another: AdamW trains them.
+KEEP_ADAM = ("conv_in", "conv_out", "token_embedding", "position_embedding")
 
 
 @dataclass
@@ -62,8 +65,7 @@ class Phase:
         self.name, self.model, self.compute = name, model.to(compute.device), compute
         self.limit_s, self.steps = minutes * 60, steps
         self.state, self.path = State(), work / f"{name}.pt"
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
-        self.rate = rate
+        self.optimizer = MuonAdam(model.named_parameters(), rate, KEEP_ADAM)
         self.average = {k: v.detach().clone().float() for k, v in model.state_dict().items()}
         if self.path.exists():
             saved = torch.load(self.path, map_location=compute.device, weights_only=True)
@@ -98,15 +100,12 @@ class Phase:
         half = HalfTwin(self.model) if self.compute.dtype != "float32" else None
         last = time.monotonic()
         while self.progress < 1.0:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate * learning_rate_scale(self.progress, self.state.step)
             loss, samples = loss_of(half.twin if half else self.model)
             loss.backward()
             if half:
                 half.hand_over_gradients()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.step(learning_rate_scale(self.progress, self.state.step))
             if half:
                 half.follow()
             self._follow_average()

@@ -238,5 +238,5 @@ def test_shipped_model_answers_and_declines_what_it_never_saw(corpus: Corpus) ->
     said = eval_chat.answers(model, tokenizer, [c.messages for _, c in cases])
     right = [eval_chat.judge(group, case, answer).is_right for (group, case), answer in zip(cases, said, strict=True)]
     # A floor against damage, below the card's scores (67 % and 75 %); the aim is 85 % and 80 %.
-    assert sum(right[:60]) >= 35, f"{sum(right[:60])} of 60 held-out phrasings answered"
-    assert sum(right[60:]) >= 25, f"{sum(right[60:])} of 40 out-of-scope questions declined"
+    assert sum(right[:60]) >= 38, f"{sum(right[:60])} of 60 held-out phrasings answered"
+    assert sum(right[60:]) >= 30, f"{sum(right[60:])} of 40 out-of-scope questions declined"

@@ -140,3 +140,20 @@ def test_latents_are_normalized_without_changing_the_reconstruction() -> None:
     assert latents.mean((0, 2, 3)).abs().max() < 1e-3
     assert (latents.std((0, 2, 3)) - 1).abs().max() < 1e-2
     assert torch.allclose(before, after, atol=1e-3)
+
+
+def test_muon_moves_convolution_kernels_towards_the_target() -> None:
+    import torch
+
+    from pipelines.recipes.optimizers import MuonAdam
+
+    torch.manual_seed(0)
+    layer, pixels = torch.nn.Conv2d(8, 16, 3), torch.randn(4, 8, 6, 6)
+    optimizer = MuonAdam(layer.named_parameters(), 1e-2)
+    losses = []
+    for _ in range(60):
+        loss = (layer(pixels) - 1).pow(2).mean()
+        loss.backward()
+        optimizer.step(1.0)
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 4
