@@ -59,6 +59,16 @@ class Model:
     download_mb: int = 0
     memory_mb: int = 0
     context: int = 0
+    files: str = ""
+    variant: str = ""
+    lora_repo: str = ""
+    lora_revision: str = ""
+    lora_file: str = ""
+    width: int = 0
+    height: int = 0
+    num_inference_steps: int = 0
+    guidance_scale: float = -1.0
+    scheduler: str = ""
     tier: str = "cpu"
     quantization: str = "none"
     rank: int = 0
@@ -94,6 +104,10 @@ class CatalogError(StudioError):
     """A block of a catalogue file is wrong; the message names file, block and field."""
 
 
+def _is_repo(name: str) -> bool:
+    return _REPO.fullmatch(name) is not None and "--" not in name and ".." not in name
+
+
 def _model(raw: Any, source_file: str, base: Path) -> Model:
     if not isinstance(raw, Mapping):
         raise CatalogError(f"{source_file}: model must be written as [[model]] blocks.")
@@ -106,9 +120,13 @@ def _model(raw: Any, source_file: str, base: Path) -> Model:
         if not isinstance(raw.get(name), str) or not raw[name]:
             raise CatalogError(f"{where}: {name} is missing.", "Every model needs it.")
     for name, value in raw.items():
+        if type(value) is int and types[name] is float:
+            continue
         if type(value) is not types[name]:
             raise CatalogError(f"{where}: {name} must be {types[name].__name__}, not {value!r}.")
         if isinstance(value, int) and name.endswith("_mb") and value < 0:
+            raise CatalogError(f"{where}: {name} must not be negative, as {value} is.")
+        if isinstance(value, int) and name in ("width", "height", "num_inference_steps") and value < 0:
             raise CatalogError(f"{where}: {name} must not be negative, as {value} is.")
     if raw["source"] not in SOURCES:
         raise CatalogError(f"{where}: source must be one of {', '.join(SOURCES)}.")
@@ -119,8 +137,12 @@ def _model(raw: Any, source_file: str, base: Path) -> Model:
     for needed in (*_NEEDED[raw["source"]], *(["key_variable"] if raw.get("needs_key") else [])):
         if not raw.get(needed):
             raise CatalogError(f"{where}: {needed} is missing.", f"Source {raw['source']} needs it.")
-    if raw["source"] == "hub" and (not _REPO.fullmatch(raw["repo"]) or "--" in raw["repo"] or ".." in raw["repo"]):
+    if raw["source"] == "hub" and not _is_repo(raw["repo"]):
         raise CatalogError(f"{where}: repo must be owner/name, not {raw['repo']!r}.")
+    if raw.get("lora_repo") and not _is_repo(raw["lora_repo"]):
+        raise CatalogError(f"{where}: lora_repo must be owner/name, not {raw['lora_repo']!r}.")
+    if bool(raw.get("lora_repo")) != bool(raw.get("lora_file")):
+        raise CatalogError(f"{where}: lora_repo and lora_file go together.")
     values = dict(raw)
     if raw["source"] == "local":
         values["path"] = str((base / Path(raw["path"]).expanduser()).resolve())
@@ -159,7 +181,7 @@ def is_present(model: Model) -> bool:
         return _has_config(model.folder())
     if model.source == "remote":
         return not model.unset_variables
-    return cached_snapshot(model) is not None
+    return cached_snapshot(model) is not None and (not model.lora_repo or cached_lora(model) is not None)
 
 
 def _has_config(folder: Path | None) -> bool:
@@ -178,6 +200,25 @@ def missing_shards(folder: Path) -> list[str]:
     return missing
 
 
+def file_patterns(model: Model) -> list[str]:
+    """What is fetched of a hub model. ``files`` picks one of the precisions that a repository holds side by side."""
+    return [model.files if model.files and name == "*.safetensors" else name for name in LOADED]
+
+
+def cached_lora(model: Model) -> Path | None:
+    """The LoRA that belongs to a model, when it is in the local cache."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(
+            hf_hub_download(
+                model.lora_repo, model.lora_file, revision=model.lora_revision or None, local_files_only=True
+            )
+        )
+    except (OSError, ValueError):
+        return None
+
+
 def cached_snapshot(model: Model) -> Path | None:
     """Folder of a hub model in the local cache when its weights are complete, else None.
 
@@ -188,7 +229,7 @@ def cached_snapshot(model: Model) -> Path | None:
 
     try:
         found = snapshot_download(
-            model.repo, revision=model.revision or None, allow_patterns=LOADED, local_files_only=True
+            model.repo, revision=model.revision or None, allow_patterns=file_patterns(model), local_files_only=True
         )
     except (OSError, ValueError):  # not there, not complete, not readable
         return None
@@ -299,9 +340,13 @@ def main() -> None:
     for model in models.values():
         state = "present" if is_present(model) else "absent "
         fit = "fits" if fits(model, compute) else "too large"
-        print(f"{model.task:6} {model.id:18} {state} {fit:9} {model.license:28} {model.summary}")
+        print(f"{model.task:13} {model.id:18} {state} {fit:9} {model.license:28} {model.summary}")
     for task in sorted({m.task for m in models.values()}):
-        print(f"auto {task}: {choose(task, 'auto', models.values(), compute).reason}")
+        try:
+            reason = choose(task, "auto", models.values(), compute).reason
+        except ModelUnavailable as error:
+            reason = str(error)
+        print(f"auto {task}: {reason}")
 
 
 if __name__ == "__main__":

@@ -65,9 +65,13 @@ def run(
     load: Load,
     make_params: Callable[[str], Any],
     record: Callable[[str, Done], dict[str, Any]] | None = None,
+    show: Callable[[str, Done], str] | None = None,
 ) -> int:
     """Load the model once and answer every prompt.
 
+    Args:
+        record: what ``--json`` prints of a result.
+        show: what is printed of it else, after any text that was streamed.
     Returns:
         0 when all were answered, 1 when some failed, 2 when a flag, a prompt or the model is no good and nothing
         was asked, 130 after Ctrl-C.
@@ -99,8 +103,10 @@ def run(
                     if isinstance(event, Partial) and not args.json:
                         print(event.text, end="", flush=True)
                     elif isinstance(event, Done):
-                        line = json.dumps(to_record(prompt, event), ensure_ascii=False) if args.json else ""
-                        print(line, flush=True)
+                        if args.json:
+                            print(json.dumps(to_record(prompt, event), ensure_ascii=False), flush=True)
+                        else:
+                            print(show(prompt, event) if show else "", flush=True)
             except StudioError as error:
                 failures += 1
                 seconds = round(time.monotonic() - started, 3)

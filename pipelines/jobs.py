@@ -20,6 +20,9 @@ from typing import Any
 from pipelines.catalog import Model
 from pipelines.events import CancelToken, Done, Event, Progress, Queued, Stopped
 
+#: Batches that a listener gets without a pause: queued, loading, the prompt, the first token.
+PROMPT_BATCHES = 4
+
 
 @dataclass(frozen=True)
 class Job:
@@ -93,7 +96,7 @@ class Ticket:
     async def batches(self, interval_s: float = 0.06) -> AsyncIterator[list[Event]]:
         """Events for a page: all that came since the last batch, at most once per ``interval_s``.
 
-        The first batch is handed out at once. An exception of the job is raised after the events before
+        Nothing waits until the first ``PROMPT_BATCHES`` are handed out: by then the first token is on the page. An exception of the job is raised after the events before
         it. Closing the iterator early cancels the job.
         """
         loop = asyncio.get_running_loop()
@@ -107,7 +110,7 @@ class Ticket:
             self._wakers.append(wake)
             if self._events:
                 ready.set()
-        finished = False
+        finished, count = False, 0
         try:
             while not finished:
                 await ready.wait()
@@ -121,7 +124,8 @@ class Ticket:
                 if failure is not None:
                     raise failure
                 if not finished:
-                    await asyncio.sleep(interval_s)
+                    count += 1
+                    await asyncio.sleep(interval_s if count >= PROMPT_BATCHES else 0)
         finally:
             with self._ready:
                 self._wakers.remove(wake)

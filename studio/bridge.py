@@ -34,6 +34,7 @@ class View:
     tokens: list[Token] = field(default_factory=list)
     prompt: PromptTokens | None = None
     preview: Any = None
+    progress: Progress | None = None
     notices: list[str] = field(default_factory=list)
     artifact: Any = None
     record: dict[str, Any] = field(default_factory=dict)
@@ -54,7 +55,7 @@ class View:
             if event.token is not None:
                 self.tokens.append(event.token)
         elif isinstance(event, Progress):
-            self.phase = "working"
+            self.phase, self.progress = "working", event
             share = f" {event.step:,.0f} of {event.total:,.0f}" if event.total else ""
             left = f", {seconds(event.remaining_s)} left" if event.remaining_s else ""
             self.status = f"{event.label}{share}{left}"
@@ -83,31 +84,27 @@ def _cancel_late(submission: asyncio.Future[Ticket]) -> None:
         submission.result().cancel()
 
 
-async def _submitted(submit: Callable[[], Ticket]) -> Ticket:
-    """The job's ticket; ``submit`` may block in its thread, for instance until the studio is ready."""
-    submission = asyncio.ensure_future(asyncio.to_thread(submit))
-    try:
-        return await asyncio.shield(submission)
-    except asyncio.CancelledError:
-        submission.add_done_callback(_cancel_late)
-        raise
-
-
 async def follow(submit: Callable[[], Ticket], *, interval_s: float = 0.06) -> AsyncIterator[View]:
     """Submit a job and yield its view whenever it grew, at most once per ``interval_s``; the last has ended.
 
-    Whatever goes wrong ends up in ``view.error``, so the prompt and what was made so far stay on the page.
-    Closing the iterator (the listener left) cancels the job.
+    The job is submitted, in a thread as that may block until the studio is ready, before the first, empty view
+    is handed out: it is under way while the page still draws the question. Whatever goes wrong ends up in
+    ``view.error``, so the prompt and what was made so far stay on the page. Closing the iterator (the listener
+    left) cancels the job.
     """
     view = View()
+    submission = asyncio.ensure_future(asyncio.to_thread(submit))
     try:
         yield view
-        ticket = await _submitted(submit)
+        ticket = await asyncio.shield(submission)
         async with contextlib.aclosing(ticket.batches(interval_s)) as batches:
             async for events in batches:
                 for event in events:
                     view.apply(event)
                 yield view
+    except (asyncio.CancelledError, GeneratorExit):
+        submission.add_done_callback(_cancel_late)  # cancelling twice does no harm
+        raise
     except StudioError as error:
         view.phase, view.status, view.error = "failed", "", error
         yield view

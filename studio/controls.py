@@ -15,11 +15,14 @@ from pipelines.params import Params, Spec, specs
 P = TypeVar("P", bound=Params)
 
 
-def control(name: str, spec: Spec) -> gr.components.Component:
-    """The control for one field: slider, number, dropdown, checkbox or text box, with unit and help."""
+def control(name: str, spec: Spec, prefix: str = "setting") -> gr.components.Component:
+    """The control for one field: slider, number, dropdown, checkbox or text box, with unit and help.
+
+    Its element is called ``{prefix}-{name}``.
+    """
     label = spec.label or name.replace("_", " ").capitalize()
-    label += f" ({spec.unit})" if spec.unit else ""
-    common = {"label": label, "info": spec.help, "elem_id": f"setting-{name}", "interactive": True}
+    label += f" ({spec.unit})" if spec.unit and spec.unit.lower() != label.lower() else ""
+    common = {"label": label, "info": spec.help, "elem_id": f"{prefix}-{name}", "interactive": True}
     if spec.kind == "choice":
         return gr.Dropdown(list(spec.choices), value=spec.default, **common)
     if spec.kind == "flag":
@@ -36,15 +39,16 @@ def control(name: str, spec: Spec) -> gr.components.Component:
 class Controls:
     """The controls of one params class: made with ``add``, listed by ``inputs``, read back by ``values``."""
 
-    def __init__(self, cls: type[P]) -> None:
-        self.cls = cls
+    def __init__(self, cls: type[P], prefix: str = "setting") -> None:
+        """``prefix`` begins the elements' names: two tabs on one page need two."""
+        self.cls, self.prefix = cls, prefix
         self._specs = specs(cls)
         self.components: dict[str, gr.components.Component] = {}
 
     def add(self, *names: str) -> None:
         """Create the controls of these fields at this place of the layout."""
         for name in names:
-            self.components[name] = control(name, self._specs[name])
+            self.components[name] = control(name, self._specs[name], self.prefix)
 
     @property
     def inputs(self) -> set[gr.components.Component]:

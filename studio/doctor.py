@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipelines import catalog, device, weights
-from pipelines.chat import ChatParams, Loader
+from pipelines.chat import ChatParams
 from pipelines.errors import StudioError
-from pipelines.events import CancelToken, Done, Partial
+from pipelines.events import CancelToken, Done, Partial, Preview
+from pipelines.text_to_image import TASK, ImageParams
 from studio.registry import TABS
 from studio.runtime import Ready, Studio
 from studio.settings import Settings
@@ -51,6 +52,7 @@ def _device(studio: Studio) -> tuple[list[Line], Ready | None]:
             f"models may take {compute.memory_budget_bytes / device.GIB:.1f} GiB on {compute.name}",
         ),
         *(Line(GREEN, f"{task} model", choice.reason) for task, choice in ready.choices.items()),
+        *(Line(YELLOW, f"{task} model", str(error)) for task, error in ready.missing.items()),
     ], ready
 
 
@@ -107,7 +109,7 @@ def _chat(studio: Studio, ready: Ready) -> Line:
     model = ready.choices["chat"].model
     try:
         started = time.monotonic()
-        backend = weights.drain(Loader(studio.loader.request, studio.settings.may_download)(model, CancelToken()))
+        backend = weights.drain(studio.load(model, CancelToken()))
         loaded, first, done = time.monotonic(), 0.0, None
         params = ChatParams(messages=({"role": "user", "content": "What is a GAN?"},), max_new_tokens=40, seed=1)
         for event in backend.run(params, CancelToken()):
@@ -129,7 +131,35 @@ def _chat(studio: Studio, ready: Ready) -> Line:
     )
 
 
-RUNS = {"chat": _chat}
+def _image(studio: Studio, ready: Ready) -> Line:
+    """One real picture with the model that the tab would use."""
+    if TASK not in ready.choices:
+        return Line(YELLOW, "image run", str(ready.missing.get(TASK, "no image model")))
+    model = ready.choices[TASK].model
+    try:
+        started = time.monotonic()
+        backend = weights.drain(studio.load(model, CancelToken()))
+        loaded, first, done = time.monotonic(), 0.0, None
+        for event in backend.run(ImageParams(prompt="a fox on a blue background", seed=1), CancelToken()):
+            if isinstance(event, Preview) and not first:
+                first = time.monotonic()
+            if isinstance(event, Done):
+                done = event
+        backend.close()
+    except StudioError as error:
+        return Line(RED, "image run", str(error))
+    if done is None:
+        return Line(RED, "image run", f"{model.title} painted nothing")
+    size = done.artifact.pictures[0].image.size
+    return Line(
+        GREEN,
+        "image run",
+        f"loaded in {loaded - started:.1f} s, first preview after {first - loaded:.2f} s, "
+        f"{size[0]} x {size[1]} px in {done.record['seconds']:.1f} s",
+    )
+
+
+RUNS = {"chat": _chat, "image": _image}
 
 
 def _print(line: Line) -> None:

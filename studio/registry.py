@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from studio.runtime import Studio
-from studio.tabs import chat
+from studio.tabs import chat, text_to_image
 
 
 @dataclass(frozen=True)
@@ -20,4 +20,7 @@ class Tab:
     build: Callable[[Studio, gr.Blocks], None]
 
 
-TABS = (Tab("chat", "Chat", chat.build),)
+TABS = (
+    Tab("chat", "Chat", chat.build),
+    Tab("image", "Text to image", text_to_image.build),
+)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipelines import catalog, device
+from pipelines import catalog, chat, device, image_noising, text_to_image
 from pipelines.catalog import Choice, Model
-from pipelines.chat import Loader
 from pipelines.engine import Engine, EngineState
 from pipelines.errors import StudioError
 from pipelines.jobs import Job, Ticket
@@ -25,8 +25,14 @@ from studio.settings import Settings
 log = logging.getLogger(__name__)
 
 REMOTE_WORKERS = 16
+DEFAULT_MODEL = "default"  # what a page calls the model that the studio has chosen for a task
 DEVICE_SLOTS = 4  # jobs stepped in turn on the device
 LEAST_BUDGET_BYTES = 512 * 1024**2
+#: Task -> what opens its models, given (device request, may download). A new task is a line here.
+LOADERS: dict[str, Callable[[device.Request, bool], Any]] = {
+    chat.TASK: chat.Loader,
+    text_to_image.TASK: image_noising.Loader,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +41,18 @@ class Limits(Params):
 
     time_limit_s: float = number(120, minimum=1, maximum=86400, step=1, unit="s", help="A job is stopped after this.")
     max_new_tokens: int = integer(1024, minimum=16, maximum=4096, unit="tokens", help="Answers are cut here.")
+    max_inference_steps: int = integer(50, minimum=1, maximum=150, unit="steps", help="Most steps of one picture.")
+    max_images: int = integer(4, minimum=1, maximum=8, unit="pictures", help="Most pictures of one job.")
 
 
 @dataclass
 class Ready:
-    """What is known once the hardware was looked at."""
+    """What is known once the hardware was looked at: the default model of each task, or why there is none."""
 
     compute: device.Compute
     hardware: device.Hardware
     choices: dict[str, Choice]
+    missing: dict[str, StudioError] = field(default_factory=dict)
 
 
 class Studio:
@@ -55,7 +64,7 @@ class Studio:
         self.models = catalog.load(settings.catalog_file)
         self.sessions = Sessions(settings.presenter_password)
         self.limits = Limits(time_limit_s=settings.time_limit_s)
-        self.loader = Loader(device.Request(settings.device, settings.dtype), settings.may_download)
+        self.request = device.Request(settings.device, settings.dtype)
         self.is_ready = threading.Event()
         self.ready: Ready | None = None
         self.failure: StudioError | None = None
@@ -63,25 +72,30 @@ class Studio:
         self._remote_engine = Engine(self.load, 0, workers=REMOTE_WORKERS, slots=1, max_waiting=settings.max_waiting)
 
     def load(self, model: Model, cancel: Any) -> Any:
-        """The engine's loader; looks up ``loader`` at each call, as the presenter may change the device."""
-        return self.loader(model, cancel)
+        """The engine's loader, by the model's task; reads ``request`` each time, as the presenter may change it."""
+        return LOADERS[model.task](self.request, self.settings.may_download)(model, cancel)
 
     # --- starting ----------------------------------------------------------------------------------------
 
     def look(self) -> Ready:
-        """Probe the hardware and choose the models. Slow (imports torch). Raises StudioError."""
+        """Probe the hardware and choose the models. Slow (imports torch).
+
+        Raises StudioError when there is no chat model; another task without one says so in its own tab.
+        """
         hardware = device.probe()
-        compute = device.pick(self.loader.request, hardware)
-        choices = {
-            "chat": catalog.choose(
-                "chat",
-                self.settings.chat_model,
-                self.models.values(),
-                compute,
-                may_download=self.settings.may_download,
-            )
-        }
-        return Ready(compute, hardware, choices)
+        compute = device.pick(self.request, hardware)
+        ready = Ready(compute, hardware, {})
+        wanted = {chat.TASK: self.settings.chat_model, text_to_image.TASK: self.settings.image_model}
+        for task, model_id in wanted.items():
+            try:
+                ready.choices[task] = catalog.choose(
+                    task, model_id, self.models.values(), compute, may_download=self.settings.may_download
+                )
+            except StudioError as error:
+                if task == chat.TASK:
+                    raise
+                ready.missing[task] = error
+        return ready
 
     def warm_up(self) -> None:
         """Look at the hardware, then load the default models, so that the first question finds them warm."""
@@ -94,16 +108,33 @@ class Studio:
                 slots=DEVICE_SLOTS,
                 max_waiting=self.settings.max_waiting,
             )
-            log.info("%s %s", self.ready.compute.reason, self.ready.choices["chat"].reason)
+            reasons = [choice.reason for choice in self.ready.choices.values()]
+            log.info("%s", " ".join([self.ready.compute.reason, *reasons, *map(str, self.ready.missing.values())]))
             self.is_ready.set()
-            default = self.ready.choices["chat"].model
-            if not default.is_remote and catalog.is_present(default):
-                self._device_engine.preload(default)
+            self._preload(self.ready, self._device_engine)
         except StudioError as error:  # after ``ready`` is set it is about the default model only
             self.failure = error
             log.error("%s", error)
         finally:
             self.is_ready.set()
+
+    def _preload(self, ready: Ready, engine: Engine) -> None:
+        """Load the default models, as long as all of them fit. Raises StudioError for the chat model only."""
+        taken = 0
+        for task, choice in ready.choices.items():
+            model = choice.model
+            taken += model.memory_bytes
+            is_first = task == chat.TASK
+            if model.is_remote or not catalog.is_present(model):
+                continue
+            if not is_first and taken > ready.compute.memory_budget_bytes:
+                continue
+            try:
+                engine.preload(model)
+            except StudioError as error:
+                if is_first:
+                    raise
+                log.error("%s", error)  # whoever asks for it is told
 
     def start(self) -> None:
         """Warm up in the background."""
@@ -121,7 +152,27 @@ class Studio:
     def compute_for(self, model: Model) -> device.Compute:
         """What ``model`` really runs on: a tiny model keeps full precision where a large one would not."""
         ready = self.wait_until_ready()
-        return device.for_model(ready.compute, self.loader.request, ready.hardware, catalog.weight_bytes(model))
+        return device.for_model(ready.compute, self.request, ready.hardware, catalog.weight_bytes(model))
+
+    def model_for(self, task: str, wanted: str, session: str) -> Model:
+        """The model called ``wanted`` ("default" is the studio's own), if this session may use it.
+
+        Blocks until the hardware is known. Raises ModelUnavailable, or Forbidden for another one under the lock.
+        """
+        ready = self.wait_until_ready()
+        default = ready.choices.get(task)
+        if default is not None and wanted in (DEFAULT_MODEL, default.model.id):
+            return default.model
+        if wanted == DEFAULT_MODEL:
+            raise ready.missing.get(task) or StudioError("No model is chosen for this.", "See the log.")
+        self.sessions.require_presenter(session, "choose another model")
+        return catalog.choose(
+            task, wanted, self.models.values(), ready.compute, may_download=self.settings.may_download
+        ).model
+
+    def has_limits(self, session: str) -> bool:
+        """Whether the limits on steps and pictures hold for this session: for attendees of a locked studio."""
+        return self.sessions.is_locked and not self.sessions.is_presenter(session)
 
     def submit(self, model: Model, params: Any, session: str) -> Ticket:
         """Queue a job on the engine of the model's device. Call after ``wait_until_ready``."""
@@ -143,20 +194,23 @@ class Studio:
 
     # --- presenter ---------------------------------------------------------------------------------------
 
-    def change_limits(self, session: str, time_limit_s: Any, max_new_tokens: Any) -> None:
+    def change_limits(self, session: str, time_limit_s: Any, max_new_tokens: Any, **others: Any) -> None:
         """Presenter only: what one job of anybody may take. Raises Forbidden or InvalidParams."""
         self.sessions.require_presenter(session, "change limits")
-        self.limits = Limits(time_limit_s=time_limit_s, max_new_tokens=max_new_tokens)
+        self.limits = replace(self.limits, time_limit_s=time_limit_s, max_new_tokens=max_new_tokens, **others)
 
     def change_default_model(self, session: str, model_id: str) -> Choice:
-        """Presenter only: the model that everybody gets. Raises Forbidden or ModelUnavailable."""
+        """Presenter only: the model that everybody gets for its task. Raises Forbidden or ModelUnavailable."""
         self.sessions.require_presenter(session, "change the model for everybody")
         ready = self.wait_until_ready()
+        task = self.models[model_id].task if model_id in self.models else chat.TASK
         choice = catalog.choose(
-            "chat", model_id, self.models.values(), ready.compute, may_download=self.settings.may_download
+            task, model_id, self.models.values(), ready.compute, may_download=self.settings.may_download
         )
-        ready.choices["chat"] = choice
-        self.failure = None
+        ready.choices[task] = choice
+        ready.missing.pop(task, None)
+        if task == chat.TASK:
+            self.failure = None
         return choice
 
     def change_device(self, session: str, request: device.Request) -> device.Compute:
@@ -164,7 +218,7 @@ class Studio:
         self.sessions.require_presenter(session, "change the device")
         ready = self.wait_until_ready()
         compute = device.pick(request, ready.hardware)
-        self.loader = replace(self.loader, request=request)
+        self.request = request
         ready.compute = compute
         if self._device_engine is not None:
             self._device_engine.unload_all()

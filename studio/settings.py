@@ -36,6 +36,7 @@ class Settings:
     device: str = _setting("auto", "auto, cpu, cuda, cuda:1, mps or xpu")
     dtype: str = _setting("auto", "auto, fp32, bf16 or fp16")
     chat_model: str = _setting("auto", "model id of the catalogue, or auto for the best that fits and is present")
+    image_model: str = _setting("auto", "the same for pictures")
     catalog: Path | None = _setting(None, "a catalogue file of your own (default: catalog.toml in the data directory)")
     data_dir: Path = _setting(Path("data"), "where the studio keeps what must outlive a restart")
     offline: bool = _setting(False, "never touch the network, not even for a model asked for")

@@ -96,7 +96,7 @@ def _presenter(studio: Studio, page: gr.Blocks) -> None:
     def shown(is_presenter: bool) -> list[Any]:
         """Login or controls; the controls say what holds now, which another page may have changed."""
         chosen = studio.ready.choices["chat"].model.id if studio.ready else None
-        now = [chosen, studio.loader.request.device, studio.limits.time_limit_s, studio.limits.max_new_tokens]
+        now = [chosen, studio.request.device, studio.limits.time_limit_s, studio.limits.max_new_tokens]
         values = [gr.update(value=value) if is_presenter else gr.update() for value in now]
         return [gr.update(visible=not is_presenter), gr.update(visible=is_presenter), *values]
 
@@ -120,7 +120,7 @@ def _presenter(studio: Studio, page: gr.Blocks) -> None:
         try:
             studio.change_limits(session, limit_s, tokens)
             notes = ["Limits set."]
-            if place and place != studio.loader.request.device:
+            if place and place != studio.request.device:
                 notes.append(studio.change_device(session, device.Request(str(place), studio.settings.dtype)).reason)
             if model_id and (studio.ready is None or model_id != studio.ready.choices["chat"].model.id):
                 notes.append(studio.change_default_model(session, str(model_id)).reason)

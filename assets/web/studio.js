@@ -36,12 +36,40 @@
   }
 
   function insideButton() {
-    const open = document.querySelector('[id$="-inside"] button.label-wrap, [id$="-inside"] > button');
-    return shown(open) ? open : null;
+    const all = [...document.querySelectorAll('[id$="-inside"] > button.label-wrap, [id$="-inside"] .fold-head')];
+    return all.find(shown) || null;
   }
 
+  const isOpen = (button) => button.classList.contains('open') || button.getAttribute('aria-expanded') === 'true';
+
+  function setFold(head, isOpened) {
+    head.setAttribute('aria-expanded', String(isOpened));
+    head.closest('.fold').toggleAttribute('data-open', isOpened);
+  }
+
+  function unfold(id) {
+    const head = document.querySelector('#' + id + ' .fold-head');
+    if (head) setFold(head, true);
+  }
+
+  // What "See inside" was left as holds for every tab, also for one that is built when it is first looked at.
+  const seen = new WeakSet();
+  function restoreInside() {
+    const button = insideButton();
+    if (!button || seen.has(button)) return;
+    seen.add(button);
+    if (recall('studio-inside') === '1' && !isOpen(button)) button.click();
+  }
+
+  // What a button shows lies in a folded part of the page.
+  const UNFOLDS = { 'image-use-start': 'image-start', 'image-guidances': 'image-compare' };
+
   document.addEventListener('click', (event) => {
-    const target = event.target.closest && event.target.closest('#large-type, .copy, [id$="-inside"] button');
+    setTimeout(restoreInside, 400);
+    const pressed = event.target.closest && event.target.closest('button');
+    if (pressed && UNFOLDS[pressed.id]) unfold(UNFOLDS[pressed.id]);
+    if (pressed && pressed.classList.contains('fold-head')) setFold(pressed, !isOpen(pressed));
+    const target = event.target.closest && event.target.closest('#large-type, .copy, [id$="-inside"] > button, [id$="-inside"] .fold-head');
     if (!target) return;
     if (target.id === 'large-type') {
       const isLarge = !document.documentElement.classList.contains('large-type');
@@ -53,13 +81,13 @@
       target.textContent = 'copied';
       setTimeout(() => { target.textContent = before; }, 900);
     } else if (target === insideButton()) {
-      setTimeout(() => remember('studio-inside', target.classList.contains('open') ? '1' : ''), 50);
+      setTimeout(() => remember('studio-inside', isOpen(target) ? '1' : ''), 50);
     }
   });
 
   document.addEventListener('keydown', (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key === 'Enter') {
-      const ask = [...document.querySelectorAll('[id$="-ask"]')].find(shown);
+      const ask = [...document.querySelectorAll('[id$="-ask"], [id$="-paint"]')].find(shown);
       if (ask) { event.preventDefault(); ask.click(); }
       return;
     }
@@ -77,6 +105,38 @@
     }
   });
 
+  // A picture dropped anywhere on the image tab goes where the drop area inside it would take it.
+  const dropTab = (event) => {
+    const tab = event.target.closest && event.target.closest('#tab-image');
+    const holdsFile = event.dataTransfer && [...event.dataTransfer.types].includes('Files');
+    return tab && holdsFile && !event.target.closest('#image-loras') ? tab : null;
+  };
+  document.addEventListener('dragover', (event) => {
+    const tab = dropTab(event);
+    if (!tab) return;
+    event.preventDefault();
+    tab.classList.add('drop-here');
+  }, true);
+  document.addEventListener('dragleave', (event) => {
+    const tab = dropTab(event);
+    if (tab && !tab.contains(event.relatedTarget)) tab.classList.remove('drop-here');
+  }, true);
+  document.addEventListener('drop', (event) => {
+    const tab = dropTab(event);
+    if (!tab) return;
+    tab.classList.remove('drop-here');
+    const input = tab.querySelector('#image-drop input[type="file"]');
+    const files = event.dataTransfer.files;
+    if (!input || !files.length) return;
+    event.preventDefault();
+    event.stopPropagation();
+    unfold('image-start');
+    const one = new DataTransfer();
+    one.items.add(files[0]);
+    input.files = one.files;
+    input.dispatchEvent(new Event('change', { bubbles: true }));
+  }, true);
+
   function start() {
     if (!$('#chip-device')) { setTimeout(start, 150); return; }
     applyLarge(recall('studio-large-type') === '1');
@@ -84,9 +144,8 @@
     setInterval(refresh, 4000);
     document.addEventListener('visibilitychange', refresh);
     const reopen = () => {
-      const button = insideButton();
-      if (!button) { setTimeout(reopen, 200); return; }
-      if (recall('studio-inside') === '1' && !button.classList.contains('open')) button.click();
+      if (!insideButton()) { setTimeout(reopen, 200); return; }
+      restoreInside();
     };
     reopen();
   }

@@ -139,7 +139,7 @@ def _diversity(pipe: Any) -> float:
     for prompt in ("a cat", "a rocket in space", "a house on a meadow", "an apple, watercolour"):
         pixels = as_pixels(paint(pipe, [prompt] * 8, seed=1)).flatten(1)
         found.append(float(torch.pdist(pixels).mean()) / pixels.shape[1] ** 0.5)
-    return statistics.mean(found)
+    return float(statistics.mean(found))
 
 
 def main() -> None:

@@ -145,7 +145,8 @@ def _plain(image: Any, colours: tuple[str, ...], rng: random.Random) -> None:
 
 def _two_colours(image: Any, colours: tuple[str, ...], rng: random.Random) -> None:
     turn = rng.choice((0.0, 0.0, math.pi / 2, math.pi / 4))
-    _gradient(image, *(_shift(COLOURS[c], rng, 6) for c in colours), start=0.1, end=0.9, turn=turn)  # type: ignore[misc]
+    top, bottom = (_shift(COLOURS[c], rng, 6) for c in colours)
+    _gradient(image, top, bottom, start=0.1, end=0.9, turn=turn)
 
 
 def _stripes(image: Any, colours: tuple[str, ...], rng: random.Random) -> None:

@@ -164,7 +164,7 @@ def pipeline(autoencoder: Any, text_encoder: Any, tokenizer: Any, unet: Any) -> 
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipe.set_progress_bar_config(disable=True)
+    pipe.set_progress_bar_config(disable=True)  # type: ignore[attr-defined]
     return pipe
 
 

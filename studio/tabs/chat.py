@@ -14,16 +14,16 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines import catalog
 from pipelines.catalog import Model
-from pipelines.chat import LONGEST_MESSAGE, MOST_MESSAGES, ChatParams
+from pipelines.chat import LONGEST_MESSAGE, MOST_MESSAGES, TASK, ChatParams
 from pipelines.errors import Busy, InvalidParams, StudioError
 from pipelines.events import Token
 from pipelines.params import clean_text
 from studio import bridge, conversations
 from studio.controls import Controls
-from studio.runtime import Studio
-from studio.tabs.chat_cards import DEFAULT_MODEL, alternatives_card, model_choices, model_line, numbers_line
+from studio.model_cards import model_choices, model_line
+from studio.runtime import DEFAULT_MODEL, Studio
+from studio.tabs.chat_cards import alternatives_card, numbers_line
 from studio.tabs.chat_words import BY_TITLE, EXAMPLES, PRESETS
 from studio.views import token_view
 
@@ -140,7 +140,7 @@ class ChatTab:
             self.others = gr.HTML(elem_id="chat-beams", elem_classes="quiet")
         with gr.Row(elem_classes="in-view"):
             self.model = gr.Dropdown(
-                model_choices(studio), value=DEFAULT_MODEL, label="Model", elem_id="chat-model",
+                model_choices(studio, TASK), value=DEFAULT_MODEL, label="Model", elem_id="chat-model",
                 interactive=not studio.sessions.is_locked,
             )  # fmt: skip
             self.preset = gr.Dropdown(
@@ -204,18 +204,7 @@ class ChatTab:
 
     def _model(self, wanted: Any, session: str) -> Model:
         """The model called ``wanted``, if this session may use it. Raises StudioError."""
-        default = self.studio.wait_until_ready().choices["chat"].model
-        if wanted == DEFAULT_MODEL or wanted == default.id:
-            return default
-        self.studio.sessions.require_presenter(session, "choose another model")
-        ready = self.studio.wait_until_ready()
-        return catalog.choose(
-            "chat",
-            str(wanted),
-            self.studio.models.values(),
-            ready.compute,
-            may_download=self.studio.settings.may_download,
-        ).model
+        return self.studio.model_for(TASK, str(wanted), session)
 
     async def _answer(
         self,
@@ -254,20 +243,20 @@ class ChatTab:
         asked = conversations.shown(messages)
         waiting = [*asked, {"role": "assistant", "content": "\u2026"}]
         feedback = conversations.shown_feedback(conversations.current(store))
-        yield {
-            self.chatbot: gr.update(value=waiting, feedback_value=[*feedback, None]),
-            self.store: store,
-            self.picker: gr.update(choices=conversations.choices(store), value=store["current"]),
-            self.ask: gr.update(visible=False),
-            self.stop: gr.update(visible=True),
-            self.again: gr.update(visible=False),
-            self.back: gr.update(visible=False),
-            self.error: "",
-            self.notice: "",
-            self.others: "",
-        } | ({} if question is None else {self.prompt: ""})
-        view = bridge.View()
         async with aclosing(bridge.follow(submit)) as views:
+            view = await anext(views)  # the job is under way from here on
+            yield {
+                self.chatbot: gr.update(value=waiting, feedback_value=[*feedback, None]),
+                self.store: store,
+                self.picker: gr.update(choices=conversations.choices(store), value=store["current"]),
+                self.ask: gr.update(visible=False),
+                self.stop: gr.update(visible=True),
+                self.again: gr.update(visible=False),
+                self.back: gr.update(visible=False),
+                self.error: "",
+                self.notice: "",
+                self.others: "",
+            } | ({} if question is None else {self.prompt: ""})
             async for view in views:
                 tokens = _with_earlier(view.tokens, branched_from, len(prefix))
                 can_branch = model is not None and not model.is_remote
@@ -370,7 +359,9 @@ class ChatTab:
         """The same messages, model, settings and seed once more, whatever the controls say by now."""
         last: LastAnswer = data[self.last]
         messages = _up_to_last_question(data[self.store])
-        options = {"exactly": last, "branched_from": last.before} if last.params else {}
+        options: dict[str, Any] = {}
+        if last.params:
+            options = {"exactly": last, "branched_from": last.before, "prefix": last.params.prefix_ids}
         async with aclosing(self._drive(data, request, messages, **options)) as updates:
             async for update in updates:
                 yield update

@@ -314,7 +314,6 @@ def tab_to(visitor: Visit, wanted: str, most: int = 60) -> None:
     raise AssertionError(f"{wanted} is not reached by Tab: {passed}")
 
 
-@pytest.mark.xfail(strict=False, reason="open: failed once on a loaded machine, cause not found yet")
 def test_everything_can_be_done_with_the_keyboard_alone(visitor: Visit) -> None:
     keyboard = visitor.page.keyboard
     tab_to(visitor, "chat-prompt") if "chat-prompt" not in focused(visitor) else None

@@ -13,10 +13,9 @@ import httpx
 import pytest
 
 from studio import conversations, shell
-from studio.runtime import Studio
+from studio.runtime import DEFAULT_MODEL, Studio
 from studio.settings import Settings
 from studio.tabs.chat import ChatTab, LastAnswer
-from studio.tabs.chat_cards import DEFAULT_MODEL
 from tests.endless import make_endless_model
 from tests.serving import free_port
 

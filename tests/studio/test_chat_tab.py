@@ -13,9 +13,9 @@ import pytest
 
 from pipelines.chat import LONGEST_MESSAGE, MOST_MESSAGES
 from studio import conversations
-from studio.runtime import Studio
+from studio.model_cards import model_choices, model_line
+from studio.runtime import DEFAULT_MODEL, Studio
 from studio.tabs.chat import MOST_UNDO, ChatTab, LastAnswer
-from studio.tabs.chat_cards import DEFAULT_MODEL, model_choices, model_line
 from studio.tabs.chat_words import EXAMPLES, PRESETS
 from tests.studio.conftest import Browser, make_tab
 
@@ -393,9 +393,10 @@ async def test_again_exactly_after_a_branch_repeats_the_branch(browser: Browser)
     await browser.ask(QUESTION, max_new_tokens=20, temperature=1.0)
     first = browser.answer
     await branch(browser, prefix_of(browser.values[tab.last], 8))
-    branched = browser.answer
+    branched, tokens = browser.answer, browser.values[tab.last].tokens
     await browser.run(tab.on_again(dict(browser.values), browser.request))
     assert browser.answer == branched
+    assert [t.probability for t in browser.values[tab.last].tokens[:8]] == [t.probability for t in tokens[:8]]
     browser.show(tab.on_unbranch(dict(browser.values)))
     assert browser.answer == first
 
@@ -667,8 +668,8 @@ def test_the_model_line_says_licence_and_limits(studio: Studio) -> None:
 
 
 def test_every_model_is_offered_and_what_is_not_here_is_marked(studio: Studio) -> None:
-    labels = {id: label for label, id in model_choices(studio)}
-    assert set(labels) == {DEFAULT_MODEL, *studio.models}
+    labels = {id: label for label, id in model_choices(studio, "chat")}
+    assert set(labels) == {DEFAULT_MODEL, *(m.id for m in studio.models.values() if m.task == "chat")}
     assert "not here" in labels["smollm2-135m"]
     assert "not here" not in labels["tiny"]
 

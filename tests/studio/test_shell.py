@@ -227,15 +227,18 @@ def test_a_foreign_page_may_not_call_the_studio(served: Served, origin: str) -> 
 PRESENTERS = {"change"}
 SIGNING_IN = {"log_in", "come_back", "log_out"}
 ANSWERS = {"on_ask", "on_example", "on_retry", "on_edit", "on_again", "on_branch"}
+PAINTS = {"on_paint", "on_vary", "on_again_exactly", "on_grid", "on_guidances", "on_write", "on_noise"}
 OWN = {
     "on_stop", "on_unbranch", "on_undo", "on_like", "on_clear", "on_new", "on_delete", "on_open", "on_load", "on_model",
-    "on_preset", "defaults", "leave",
+    "on_preset", "defaults", "leave", "on_image_stop", "on_picture", "on_take", "on_use_start", "on_cell", "on_made",
+    "on_drop", "on_start", "on_no_start", "on_loras", "on_compose", "on_surprise", "on_image_example", "on_swap",
+    "on_seed", "on_axis", "on_axis_down", "on_image_model", "on_image_reset", "on_plan", "on_image_load",
 }  # fmt: skip
 
 
 def test_every_handler_is_known_to_these_tests(served: Served) -> None:
     named = {f["api_name"] for f in served.config["dependencies"] if f["api_name"] and not f["cancels"]}
-    assert named == PRESENTERS | SIGNING_IN | ANSWERS | OWN
+    assert named == PRESENTERS | SIGNING_IN | ANSWERS | PAINTS | OWN
     assert {f["api_visibility"] for f in served.config["dependencies"] if f["api_name"] in named} == {"private"}
 
 
@@ -255,11 +258,11 @@ def test_presenter_handlers_refuse_everybody_else(served: Served, route: str, cr
         log_in(served, session, "guess")
     if credentials == "wrong ticket":
         come_back(served, session, "guess")
-    before = (served.studio.limits, served.studio.loader, served.studio.wait_until_ready().choices["chat"])
+    before = (served.studio.limits, served.studio.request, served.studio.wait_until_ready().choices["chat"])
     wishes = {"presenter_model": "slow", "presenter_device": "cpu"}
     answer = send(served, route, "change", served.body("change", session, **wishes))
     assert "Only the presenter may" in answer
-    assert before == (served.studio.limits, served.studio.loader, served.studio.wait_until_ready().choices["chat"])
+    assert before == (served.studio.limits, served.studio.request, served.studio.wait_until_ready().choices["chat"])
     assert not served.studio.sessions.is_presenter(session)
 
 
@@ -275,7 +278,7 @@ def test_another_model_is_refused_to_attendees_by_every_route(served: Served, ro
 
 
 def test_jobs_cannot_pass_the_queue(served: Served) -> None:
-    for api_name in sorted(ANSWERS):
+    for api_name in sorted(ANSWERS | PAINTS):
         answer = served.ask_directly(served.body(api_name, "attendee"), f"/run/{api_name}")
         assert answer.startswith("404"), api_name
 
@@ -320,7 +323,7 @@ def test_a_presenter_who_comes_back_sees_what_holds_now_and_changes_only_what_wa
     served.studio.sessions.log_in("one", PASSWORD)
     served.studio.change_limits("one", 33, 44)
     shown = json.loads(log_in(served, "other", PASSWORD).removeprefix("200 "))["data"][-4:]
-    assert [update["value"] for update in shown] == ["tiny", served.studio.loader.request.device, 33, 44]
+    assert [update["value"] for update in shown] == ["tiny", served.studio.request.device, 33, 44]
     choice = served.studio.wait_until_ready().choices["chat"]
     answer = served.ask_directly(
         served.body("change", "other", presenter_seconds=60, presenter_tokens=100), "/run/change"
