@@ -20,6 +20,8 @@ $(VENV)/.installed: requirements.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	# Asks for pyaudio, to play on a loudspeaker: needs a compiler and portaudio, and is never used here.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "tinysoundfont==0.3.7"
 	touch $@
 
 lint: $(VENV)/.installed-dev

@@ -1,6 +1,6 @@
 """Accompaniment, bass, pads and drums: figures of music_patterns played over chords, voice-led and in range.
 
-    chords_part(["A...A...A...A..."] * 8, chord_at, "4/4", (52, 69), 3, resets={0})
+chords_part(["A...A...A...A..."] * 8, chord_at, "4/4", (52, 69), 3, resets={0})
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def chords_part(
 
 def held_chords(chord_at: ChordAt, bars: Sequence[bool], metre: str, register: tuple[int, int], size: int, resets: Collection[int]) -> list[Note]:  # fmt: skip
     """A pad: each chord as long as it lasts, over the bar line where nothing changes but never over a reset."""
-    return chords_part(["A" + "." * (BAR_TICKS[metre] // 3 - 1) if b else None for b in bars], chord_at, metre, register, size, resets)
+    return chords_part(
+        ["A" + "." * (BAR_TICKS[metre] // 3 - 1) if b else None for b in bars], chord_at, metre, register, size, resets
+    )
 
 
 def bass_part(
@@ -88,7 +90,9 @@ def bass_part(
         for tick, duration, char in _events(figure or "", bar * total):
             for start, length, chord in _split_at_changes(tick, duration, chord_at):
                 root = nearest({chord.root}, 0.4 * previous + 0.6 * centre, low, high)
-                fifth = (chord.root + (7 if 7 in QUALITIES[chord.quality] or 6 not in QUALITIES[chord.quality] else 6)) % 12
+                fifth = (
+                    chord.root + (7 if 7 in QUALITIES[chord.quality] or 6 not in QUALITIES[chord.quality] else 6)
+                ) % 12
                 following = chord_at((bar + 1) * total)
                 goal = nearest({following.root}, 0.4 * root + 0.6 * centre, low, high)
                 if char in "Rr" or start != tick:
@@ -107,8 +111,16 @@ def bass_part(
                 else:
                     direction = 1 if goal >= previous else -1
                     scale = scale_on(chord, mode)
-                    steps = [p for p in range(int(previous) - 5, int(previous) + 6) if p != previous and p % 12 in scale and low <= p <= high]
-                    weights = [(3.0 if p % 12 in chord_tones(chord) else 1.0) * (2.0 if (p - previous) * direction > 0 else 0.7) for p in steps]
+                    steps = [
+                        p
+                        for p in range(int(previous) - 5, int(previous) + 6)
+                        if p != previous and p % 12 in scale and low <= p <= high
+                    ]
+                    weights = [
+                        (3.0 if p % 12 in chord_tones(chord) else 1.0)
+                        * (2.0 if (p - previous) * direction > 0 else 0.7)
+                        for p in steps
+                    ]
                     pitch = rng.choices(steps, weights)[0] if steps else root
                 notes.append(Note(start, length, pitch))
                 previous = pitch
@@ -116,7 +128,11 @@ def bass_part(
 
 
 def drums_part(
-    grooves: Sequence[str | None], fill_bars: dict[int, str], crash_bars: Collection[int], metre: str, end_bar: int | None = None
+    grooves: Sequence[str | None],
+    fill_bars: dict[int, str],
+    crash_bars: Collection[int],
+    metre: str,
+    end_bar: int | None = None,
 ) -> list[Note]:
     """Hits last until the next one (drums do not hold). A fill replaces the last 24 ticks of its bar, a crash the
     first hat; ``end_bar`` has one stroke only."""
@@ -133,7 +149,9 @@ def drums_part(
         hits = drum_hits(groove)
         fill = fill_bars.get(bar)
         if fill:
-            hits = [(s, d) for s, d in hits if s * 3 < total - 24] + [(s + (total - 24) // 3, d) for s, d in drum_hits(fill)]
+            hits = [(s, d) for s, d in hits if s * 3 < total - 24] + [
+                (s + (total - 24) // 3, d) for s, d in drum_hits(fill)
+            ]
         for s, letter in hits:
             at.setdefault(start + s * 3, set()).add(letter)
         if bar in crash_bars:

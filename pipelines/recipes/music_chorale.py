@@ -18,7 +18,7 @@ from pipelines.recipes.music_theory import QUALITIES
 
 Voicing = tuple[int, int, int, int]  # bass, tenor, alto, soprano
 RANGES = ((40, 60), (48, 66), (55, 73), (60, 79))
-BEAM = 10
+BEAM = 6
 
 
 @lru_cache(maxsize=4096)
@@ -54,8 +54,14 @@ def _move(one: Voicing, two: Voicing) -> float:
     cost = 0.0
     for i in range(4):
         leap = abs(two[i] - one[i])
-        cost += leap * (0.45 if i in (1, 2) else 0.25) + (4.0 if leap > 7 and i else 0) + (6.0 if leap in (6, 10, 11) or leap > 12 else 0)
-        cost += 5.0 if one[i] % 12 == 11 and i == 3 and two[i] - one[i] not in (0, 1) and 0 in (p % 12 for p in two) else 0
+        cost += (
+            leap * (0.45 if i in (1, 2) else 0.25)
+            + (4.0 if leap > 7 and i else 0)
+            + (6.0 if leap in (6, 10, 11) or leap > 12 else 0)
+        )
+        cost += (
+            5.0 if one[i] % 12 == 11 and i == 3 and two[i] - one[i] not in (0, 1) and 0 in (p % 12 for p in two) else 0
+        )
         for j in range(i + 1, 4):
             interval = (one[j] - one[i]) % 12
             if interval in (0, 7) and (two[j] - two[i]) % 12 == interval and one[i] != two[i]:
@@ -76,13 +82,16 @@ def four_parts(chords: Sequence[Chord], rng: random.Random, shift: int = 0, fina
         is_end = index == len(chords) - 1
         grown = []
         options = _voicings(chord, shift)
-        if len(options) > 45:
-            options = options[:20] + tuple(rng.sample(options[20:], 25))
+        if len(options) > 32:
+            options = options[:14] + tuple(rng.sample(options[14:], 18))
         aim = 69 - shift + wander[index // 4] * (1 - index % 4 / 4) + wander[index // 4 + 1] * (index % 4 / 4)
         for static, voicing in options:
             local = static + 0.35 * abs(voicing[3] - aim) + rng.random() * 1.5
             if is_end and final:
-                local += 8.0 * (voicing[0] % 12 != chord.root) + (0, 2.0, 5.0)[(voicing[3] % 12 != 0) + (voicing[3] % 12 == 7)]
+                local += (
+                    8.0 * (voicing[0] % 12 != chord.root)
+                    + (0, 2.0, 5.0)[(voicing[3] % 12 != 0) + (voicing[3] % 12 == 7)]
+                )
             for cost, path in beam:
                 grown.append((cost + local + (_move(path[-1], voicing) if path else 0.0), (*path, voicing)))
         grown.sort(key=lambda g: g[0])

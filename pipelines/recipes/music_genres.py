@@ -1,6 +1,6 @@
 """Twelve genres and ten moods as tables: what a composer would say about each in a line or two.
 
-    GENRES["waltz"].metres, MOODS["sad"].modes
+GENRES["waltz"].metres, MOODS["sad"].modes
 """
 
 from __future__ import annotations
@@ -163,17 +163,29 @@ class Mood:
     leap: float = 1.0  # multiplies leaps and off-beat pushes
     slow: float = 1.0  # multiplies the chance of a ritardando
     colour: str = ""  # a chord the mood likes to borrow
+    contours: Weights = field(default_factory=dict)  # multiply the manner's
+    rhythm: tuple[float, float, float] = (1.0, 1.0, 1.0)  # multiply the manner's dotted notes, syncopation, rests
 
 
 MOODS: dict[str, Mood] = {
-    "calm": Mood((0.0, 0.35), {"major": 2, "lydian": 1.5, "minor": 0.7, "phrygian": 0.1}, -1, (5, 3, 0.3), (2, 3), "legato", 0.5, 0.2, 0.6, 2.0),
-    "happy": Mood((0.5, 0.95), {"major": 5, "mixolydian": 2, "lydian": 1, "minor": 0.12, "dorian": 0.4, "phrygian": 0}, 3, (0.5, 4, 3), (4, 5), "", 1.2, 0, 1.1),
-    "sad": Mood((0.0, 0.3), {"minor": 6, "major": 0.1, "dorian": 1, "mixolydian": 0.1, "lydian": 0.1}, -3, (4, 4, 0.4), (2, 3), "legato", 0.6, 0.1, 0.7, 2.0, "iv"),
-    "epic": Mood((0.35, 0.85), {"minor": 3, "major": 1, "lydian": 1, "dorian": 1}, 0, (0.2, 3, 5), (4, 6), "", 1.5, 0.3, 1.2, 1.2, "bVI"),
-    "tense": Mood((0.45, 0.95), {"phrygian": 6, "minor": 4, "major": 0.03, "dorian": 0.6, "lydian": 0.1, "mixolydian": 0.1}, -3, (1, 4, 4), (3, 6), "staccato", 1.2, 0.1, 0.8, 0.4, "bII"),
-    "dreamy": Mood((0.05, 0.45), {"lydian": 6, "major": 2, "dorian": 1, "minor": 0.6, "phrygian": 0.1}, 5, (4, 4, 0.7), (2, 4), "legato", 0.4, 0.4, 1.0, 1.6, "iii"),
-    "playful": Mood((0.55, 1.0), {"major": 4, "mixolydian": 2, "lydian": 1.5, "minor": 0.3, "phrygian": 0.05}, 4, (0.7, 4, 3), (3, 5), "staccato", 1.0, -0.3, 1.6, 0.4),
-    "dark": Mood((0.0, 0.5), {"minor": 4, "phrygian": 5, "major": 0.03, "dorian": 0.5, "mixolydian": 0.05, "lydian": 0.02}, -7, (2, 4, 2), (3, 5), "", 1.0, 0.3, 0.7, 1.0, "bII"),
-    "romantic": Mood((0.1, 0.5), {"major": 3, "minor": 2, "lydian": 0.7, "phrygian": 0, "mixolydian": 0.2}, 1, (1.5, 5, 1.2), (3, 5), "legato", 0.5, 0.2, 1.4, 2.0, "iv"),
-    "energetic": Mood((0.7, 1.0), {"major": 1.5, "minor": 1.5, "mixolydian": 1.5, "dorian": 1.2}, 2, (0, 2, 6), (5, 6), "", 2.0, -0.1, 1.2, 0.1),
+    "calm": Mood((0.0, 0.35), {"major": 2, "lydian": 1.0, "minor": 0.5, "phrygian": 0.1}, -1, (5, 3, 0.3), (1, 2), "legato", 0.5, 0.2, 0.6, 2.0,
+                 contours={"arch": 2, "turn": 2, "zigzag": 0.3, "leap": 0.4}, rhythm=(0.3, 0.4, 0.7)),
+    "happy": Mood((0.5, 0.95), {"major": 5, "mixolydian": 2, "lydian": 1, "minor": 0.12, "dorian": 0.4, "phrygian": 0}, 3, (0.5, 4, 3), (4, 5), "", 1.2, 0, 1.1,
+                 contours={"arpeggio": 2.5, "rise": 2, "fall": 0.6}, rhythm=(1.0, 1.0, 0.6)),
+    "sad": Mood((0.0, 0.3), {"minor": 6, "major": 0.1, "dorian": 1, "mixolydian": 0.1, "lydian": 0.1}, -3, (4, 4, 0.4), (2, 3), "legato", 0.6, 0.1, 0.7, 2.0, "iv",
+                 contours={"fall": 5, "rise": 0.2, "turn": 1.5}, rhythm=(1.0, 0.5, 1.0)),
+    "epic": Mood((0.35, 0.85), {"minor": 3, "major": 1, "lydian": 1, "dorian": 1}, 0, (0.2, 3, 5), (4, 6), "", 1.5, 0.3, 1.2, 1.2, "bVI",
+                 contours={"rise": 3, "leap": 2.5, "turn": 0.4}, rhythm=(4.0, 0.5, 0.3)),
+    "tense": Mood((0.45, 0.95), {"phrygian": 6, "minor": 4, "major": 0.03, "dorian": 0.6, "lydian": 0.1, "mixolydian": 0.1}, -3, (1, 4, 4), (3, 6), "staccato", 1.2, 0.1, 0.8, 0.4, "bII",
+                 contours={"repeat": 5, "turn": 2, "arpeggio": 0.3}, rhythm=(0.5, 1.5, 1.6)),
+    "dreamy": Mood((0.05, 0.45), {"lydian": 6, "major": 2, "dorian": 1, "minor": 0.6, "phrygian": 0.1}, 5, (4, 4, 0.7), (2, 4), "legato", 0.4, 0.4, 1.0, 1.6, "iii",
+                 contours={"arpeggio": 3, "leap": 2, "repeat": 0.2}, rhythm=(0.3, 1.3, 1.3)),
+    "playful": Mood((0.55, 1.0), {"major": 4, "mixolydian": 2, "lydian": 1.5, "minor": 0.3, "phrygian": 0.05}, 4, (0.7, 4, 3), (3, 5), "staccato", 1.0, -0.3, 1.6, 0.4,
+                 contours={"zigzag": 4, "leap": 2, "repeat": 1.5}, rhythm=(0.8, 1.3, 3.5)),
+    "dark": Mood((0.0, 0.5), {"minor": 4, "phrygian": 5, "major": 0.03, "dorian": 0.5, "mixolydian": 0.05, "lydian": 0.02}, -7, (2, 4, 2), (3, 5), "", 1.0, 0.3, 0.7, 1.0, "bII",
+                 contours={"turn": 3, "fall": 2.5, "repeat": 1.5, "arpeggio": 0.3}, rhythm=(1.0, 0.7, 1.2)),
+    "romantic": Mood((0.1, 0.5), {"major": 3, "minor": 2, "lydian": 0.7, "phrygian": 0, "mixolydian": 0.2}, 1, (1.5, 5, 1.2), (3, 5), "legato", 0.5, 0.2, 1.4, 2.0, "iv",
+                 contours={"leap": 4, "arch": 2.5, "repeat": 0.3}, rhythm=(2.0, 0.6, 0.3)),
+    "energetic": Mood((0.7, 1.0), {"major": 1.5, "minor": 1.5, "mixolydian": 1.5, "dorian": 1.2}, 2, (0, 2, 6), (5, 6), "", 2.0, -0.1, 1.2, 0.1,
+                 contours={"repeat": 2, "zigzag": 2, "arpeggio": 1.5}, rhythm=(0.6, 2.2, 0.6)),
 }  # fmt: skip

@@ -182,7 +182,11 @@ def melody(
         if letter in "CD" and placed:
             last = placed[-1]
             ending = chord_at(last.start)
-            wanted = {0} if (letter == "D" and 0 in chord_tones(ending)) else {ending.root} | (chord_tones(ending) if not final else set())
+            wanted = (
+                {0}
+                if (letter == "D" and 0 in chord_tones(ending))
+                else {ending.root} | (chord_tones(ending) if not final else set())
+            )
             fixed = nearest(wanted, placed[-2].pitch if len(placed) > 1 else previous, frame.low, frame.high)
             placed[-1] = last._replace(pitch=fixed)
         if letter not in starts and letter not in "CD":
@@ -193,7 +197,8 @@ def melody(
 
 
 def _place(motif: Motif, start: int, first: int, pitches: Sequence[int] | None, chord_at: ChordAt, frame: Frame, previous: int) -> list[Note]:  # fmt: skip
-    beat, out, tick, index = BEAT_TICKS[frame.metre], [], start, 0
+    beat, tick, index = BEAT_TICKS[frame.metre], start, 0
+    out: list[Note] = []
     for duration in motif.rhythm:
         if duration < 0:
             tick -= duration
@@ -234,9 +239,20 @@ def _polish(notes: list[Note], chord_at: ChordAt, frame: Frame, manner: Manner, 
         if len(out) > 2 and out[-1].pitch == out[-2].pitch == out[-3].pitch == pitch and not manner.is_ostinato:
             pitch = nearest(chord_tones(chord_at(note.start)) - {pitch % 12}, pitch, frame.low, frame.high)
         after = notes[i + 1].pitch if i + 1 < len(notes) else pitch
-        if pitch % 12 not in chord_tones(chord_at(note.start)) and abs(after - pitch) > 2 and not manner.is_ostinato and note.duration >= 6:
+        if (
+            pitch % 12 not in chord_tones(chord_at(note.start))
+            and abs(after - pitch) > 2
+            and not manner.is_ostinato
+            and note.duration >= 6
+        ):
             pitch = nearest(chord_tones(chord_at(note.start)), pitch, frame.low, frame.high)
-        if note.duration == 6 and 0 < abs(after - pitch) and rng.random() < manner.chromatic and note.start % 12 == 6 and abs(after - 1 - pitch) < 5:
+        if (
+            note.duration == 6
+            and after != pitch
+            and rng.random() < manner.chromatic
+            and note.start % 12 == 6
+            and abs(after - 1 - pitch) < 5
+        ):
             pitch = after - 1
         out.append(note._replace(pitch=pitch))
     for i in range(1, len(out)):
@@ -264,7 +280,9 @@ def vary(notes: Sequence[Note], chord_at: ChordAt, frame: Frame, rng: random.Ran
     return out
 
 
-def counter_line(kind: str, lead: Sequence[Note], chord_at: ChordAt, frame: Frame, end: int, rng: random.Random) -> list[Note]:
+def counter_line(
+    kind: str, lead: Sequence[Note], chord_at: ChordAt, frame: Frame, end: int, rng: random.Random
+) -> list[Note]:
     """A second voice: ``thirds`` (with the lead, a third or sixth below), ``guide`` (long chord tones that move by step),
     ``answer`` (speaks when the lead holds or rests)."""
     beat, total = BEAT_TICKS[frame.metre], BAR_TICKS[frame.metre]
@@ -280,8 +298,8 @@ def counter_line(kind: str, lead: Sequence[Note], chord_at: ChordAt, frame: Fram
         previous = frame.centre
         for tick in range(0, end, total):
             chord = chord_at(tick)
-            tones = sorted(chord_tones(chord) - {chord.root}) or [chord.root]
-            pitch = nearest(tones, previous + rng.choice((-1, 0, 1)), frame.low, frame.high)
+            guides = sorted(chord_tones(chord) - {chord.root}) or [chord.root]
+            pitch = nearest(guides, previous + rng.choice((-1, 0, 1)), frame.low, frame.high)
             if out and out[-1].pitch == pitch and out[-1].duration == total:
                 out[-1] = out[-1]._replace(duration=2 * total)
             else:
@@ -289,7 +307,11 @@ def counter_line(kind: str, lead: Sequence[Note], chord_at: ChordAt, frame: Fram
             previous = pitch
         return out
     silent = [(n.start + beat, n.start + n.duration) for n in lead if n.duration >= 2 * beat or n.duration >= 24]
-    silent += [(a.start + a.duration, b.start) for a, b in zip(lead, lead[1:], strict=False) if b.start - a.start - a.duration >= beat]
+    silent += [
+        (a.start + a.duration, b.start)
+        for a, b in zip(lead, lead[1:], strict=False)
+        if b.start - a.start - a.duration >= beat
+    ]
     previous_pitch = round(frame.centre)
     for start, stop in sorted(silent):
         for tick in range(start, min(stop, start + 24), 6):

@@ -70,16 +70,70 @@ _METRE_WORDS = {
 }  # fmt: skip
 _TONICS = (("C",), ("Db", "C#", "D flat", "C sharp", "D-flat", "C-sharp"), ("D",), ("Eb", "D#", "E flat", "E-flat"), ("E",), ("F",),
            ("F#", "Gb", "F sharp", "G flat", "F-sharp"), ("G",), ("Ab", "G#", "A flat", "G sharp", "A-flat"), ("A",), ("Bb", "A#", "B flat", "B-flat"), ("B",))  # fmt: skip
-_NOUNS = ("piece", "tune", "song", "track", "piece of music", "melody", "composition", "music", "soundtrack", "bit of music", "number")
-_COMMANDS = ("write ", "compose ", "play ", "make ", "give me ", "create ", "I want ", "please write ", "can you make ", "generate ", "could you play me ", "I'd like to hear ")
-_LEAD_FORMS = ("with {i} lead", "with {a} as the lead", "lead {i}", "{i} playing the melody", "with a {i} melody", "led by {a}", "{i} melody", "melody on {i}", "where the {i} sings the tune")
+_NOUNS = (
+    "piece",
+    "tune",
+    "song",
+    "track",
+    "piece of music",
+    "melody",
+    "composition",
+    "music",
+    "soundtrack",
+    "bit of music",
+    "number",
+)
+_COMMANDS = (
+    "write ",
+    "compose ",
+    "play ",
+    "make ",
+    "give me ",
+    "create ",
+    "I want ",
+    "please write ",
+    "can you make ",
+    "generate ",
+    "could you play me ",
+    "I'd like to hear ",
+)
+_LEAD_FORMS = (
+    "with {i} lead",
+    "with {a} as the lead",
+    "lead {i}",
+    "{i} playing the melody",
+    "with a {i} melody",
+    "led by {a}",
+    "{i} melody",
+    "melody on {i}",
+    "where the {i} sings the tune",
+)
 _FOR_FORMS = ("for {l}", "with {l}", "on {l}", "for {l}", "played by {l}", "featuring {l}", "scored for {l}")
 _DRUMS_ON = ("with drums", "and drums", "with percussion", "with a drum kit", "with a beat", "plus drums")
 _DRUMS_OFF = ("without drums", "no drums", "no percussion", "drumless", "without percussion", "leave out the drums")
 #: Words that mean nothing to the composer and must do no harm.
 _NOISE = ("for my friend Anna", "please", "thanks!", "as good as you can", "like in my childhood", "something new", "for a video about {x}", "inspired by {x}", "about {x}", "called \"{x}\"",
           "hello there", "for my cat", "with soul", "no vocals", "high quality", "masterpiece", "for tomorrow's show", "that my grandmother would like")  # fmt: skip
-_THINGS = ("otters", "the sea", "tax returns", "Lisbon", "robots", "coffee", "a train", "old maps", "penguins", "winter", "my garden", "Saturn", "bicycles", "grandpa", "neon lights", "bread", "dragons", "statistics")
+_THINGS = (
+    "otters",
+    "the sea",
+    "tax returns",
+    "Lisbon",
+    "robots",
+    "coffee",
+    "a train",
+    "old maps",
+    "penguins",
+    "winter",
+    "my garden",
+    "Saturn",
+    "bicycles",
+    "grandpa",
+    "neon lights",
+    "bread",
+    "dragons",
+    "statistics",
+)
 
 
 def choose(words: Sequence[str], rng: random.Random, held_out: bool = False) -> str:
@@ -109,12 +163,24 @@ def key_phrase(tonic: int, mode: str, rng: random.Random) -> str:
 
 
 def _article(phrase: str) -> str:
-    return phrase if phrase.endswith("s") and not phrase.endswith(("ss", "bass")) else ("an " if phrase[0].lower() in "aeiou" else "a ") + phrase
+    return (
+        phrase
+        if phrase.endswith("s") and not phrase.endswith(("ss", "bass"))
+        else ("an " if phrase[0].lower() in "aeiou" else "a ") + phrase
+    )
 
 
 def _length(spec: Spec, rng: random.Random) -> str:
     seconds = spec.bars * BAR_TICKS[spec.metre] / BEAT_TICKS[spec.metre] * 60 / spec.tempo_bpm
-    words = ("very short", "a few bars") if spec.bars <= 4 else ("short", "brief") if spec.bars <= 8 else ("long", "extended") if spec.bars >= 24 else ("of medium length", "not too long")
+    words = (
+        ("very short", "a few bars")
+        if spec.bars <= 4
+        else ("short", "brief")
+        if spec.bars <= 8
+        else ("long", "extended")
+        if spec.bars >= 24
+        else ("of medium length", "not too long")
+    )
     return rng.choice((f"{spec.bars} bars", f"{spec.bars} bars", f"{spec.bars} measures long", f"{spec.bars} bars long", f"about {max(5, round(seconds / 5) * 5)} seconds",
                        rng.choice(words), rng.choice(words), f"{spec.bars}-bar"))  # fmt: skip
 
@@ -130,7 +196,17 @@ def _instruments(spec: Spec, rng: random.Random, held_out: bool) -> list[str]:
         out.append(form.format(i=named["lead"], a=_article(named["lead"])))
         if rng.random() < 0.35:
             other = rng.choice([r for r in named if r != "lead"])
-            out.append(rng.choice(("accompanied by {i}", "with {i} accompaniment", "over {i}", "and {i}", "with {i} in the background")).format(i=named[other]))
+            out.append(
+                rng.choice(
+                    (
+                        "accompanied by {i}",
+                        "with {i} accompaniment",
+                        "over {i}",
+                        "and {i}",
+                        "with {i} in the background",
+                    )
+                ).format(i=named[other])
+            )
     else:
         others = [r for r in named if r != "lead" and BY_NAME[roles[r]].words != BY_NAME[roles["lead"]].words]
         names = [named["lead"]] + [named[r] for r in rng.sample(others, min(len(others), rng.choice((0, 0, 1, 1, 2))))]
@@ -163,7 +239,20 @@ def describe(spec: Spec, rng: random.Random, says: dict[str, bool], held_out: bo
     if says.get("tempo"):
         if rng.random() < 0.62:
             number = spec.tempo_bpm + rng.choice((0, 0, 0, 1, -1))
-            after.append(rng.choice(("at {n} bpm", "{n} bpm", "at {n} BPM", "{n} BPM", "tempo {n}", "at {n} beats per minute", "{n}bpm", "around {n} bpm")).format(n=number))
+            after.append(
+                rng.choice(
+                    (
+                        "at {n} bpm",
+                        "{n} bpm",
+                        "at {n} BPM",
+                        "{n} BPM",
+                        "tempo {n}",
+                        "at {n} beats per minute",
+                        "{n}bpm",
+                        "around {n} bpm",
+                    )
+                ).format(n=number)
+            )
         else:
             (before if rng.random() < 0.6 else after).append(tempo_word(spec.tempo_bpm, rng, held_out))
     if says.get("density"):
@@ -177,7 +266,9 @@ def describe(spec: Spec, rng: random.Random, says: dict[str, bool], held_out: bo
         after += _instruments(spec, rng, held_out)
     if says.get("length"):
         text = _length(spec, rng)
-        (before if text in ("short", "brief", "long", "very short", "extended") or text.endswith("-bar") else after).append(text)
+        (
+            before if text in ("short", "brief", "long", "very short", "extended") or text.endswith("-bar") else after
+        ).append(text)
     if says.get("noise"):
         after.append(_noise(rng))
     rng.shuffle(before)
@@ -186,7 +277,9 @@ def describe(spec: Spec, rng: random.Random, says: dict[str, bool], held_out: bo
     return _sentence(before, noun, after, says.get("genre", False), rng, held_out)
 
 
-def _sentence(before: list[str], noun: str, after: list[str], has_genre: bool, rng: random.Random, held_out: bool) -> str:
+def _sentence(
+    before: list[str], noun: str, after: list[str], has_genre: bool, rng: random.Random, held_out: bool
+) -> str:
     """Puts the parts together: a noun phrase, a wish, a row of keywords, or telegraphic."""
     draw = rng.random()
     if draw < 0.2 and len(before) + len(after) > 1:  # keywords
@@ -194,8 +287,23 @@ def _sentence(before: list[str], noun: str, after: list[str], has_genre: bool, r
         rng.shuffle(words)
         text = rng.choice((", ", ", ", " / ", ", ", " ")).join(words)
     else:
-        phrase = " ".join([rng.choice((", ", " ", " and ")).join(before), noun]).strip() if len(before) > 1 else " ".join([*before, noun])
-        bare = noun.split()[-1] in ("music", "jazz", "techno", "rock", "EDM", "lofi", "lo-fi", "chillhop", "bossa", "ambient")
+        phrase = (
+            " ".join([rng.choice((", ", " ", " and ")).join(before), noun]).strip()
+            if len(before) > 1
+            else " ".join([*before, noun])
+        )
+        bare = noun.split()[-1] in (
+            "music",
+            "jazz",
+            "techno",
+            "rock",
+            "EDM",
+            "lofi",
+            "lo-fi",
+            "chillhop",
+            "bossa",
+            "ambient",
+        )
         head = phrase if draw < 0.45 or bare else ("an " if phrase[0].lower() in "aeiou8" else "a ") + phrase
         if draw > 0.8:
             command = choose(_COMMANDS, rng, held_out)
@@ -203,7 +311,27 @@ def _sentence(before: list[str], noun: str, after: list[str], has_genre: bool, r
         gap = rng.choice((" ", " ", ", "))
         text = head
         for part in after:
-            text += (gap if part.split()[0] in ("in", "for", "with", "on", "at", "featuring", "played", "led", "like", "about", "and", "without", "over", "accompanied") else ", ") + part
+            text += (
+                gap
+                if part.split()[0]
+                in (
+                    "in",
+                    "for",
+                    "with",
+                    "on",
+                    "at",
+                    "featuring",
+                    "played",
+                    "led",
+                    "like",
+                    "about",
+                    "and",
+                    "without",
+                    "over",
+                    "accompanied",
+                )
+                else ", "
+            ) + part
     style = rng.random()
     if style < 0.3:
         return text.lower()
@@ -213,7 +341,17 @@ def _sentence(before: list[str], noun: str, after: list[str], has_genre: bool, r
 
 
 #: How often a prompt says each part.
-SHARES = {"genre": 0.85, "mood": 0.75, "key": 0.5, "tempo": 0.5, "metre": 0.15, "instruments": 0.6, "density": 0.15, "length": 0.2, "noise": 0.12}
+SHARES = {
+    "genre": 0.85,
+    "mood": 0.75,
+    "key": 0.5,
+    "tempo": 0.5,
+    "metre": 0.15,
+    "instruments": 0.6,
+    "density": 0.15,
+    "length": 0.2,
+    "noise": 0.12,
+}
 
 
 def prompt(spec: Spec, rng: random.Random, *, held_out: bool = False, **says: Any) -> str:
@@ -231,7 +369,17 @@ def main() -> None:
     rng = random.Random(int(sys.argv[2]) if len(sys.argv) > 2 else 1)
     for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 10):
         spec = complete(rng, held_out=False)
-        print(prompt(spec, rng), "   |", spec.genre, spec.mood, spec.tonic, spec.mode, spec.metre, spec.tempo_bpm, spec.bars)
+        print(
+            prompt(spec, rng),
+            "   |",
+            spec.genre,
+            spec.mood,
+            spec.tonic,
+            spec.mode,
+            spec.metre,
+            spec.tempo_bpm,
+            spec.bars,
+        )
 
 
 if __name__ == "__main__":

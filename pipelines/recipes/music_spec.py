@@ -69,16 +69,22 @@ def _instruments(rng: random.Random, genre_name: str, genre: Genre, mood: str, d
     more = {"sparse": 0.6, "medium": 1.0, "dense": 1.5}[density]
     if "counter" in wanted or rng.random() < genre.counter_share * (1 if genre_name == "chorale" else more):
         names = genre.counters or dict.fromkeys(_COMPANIONS, 1.0)
-        out["counter"] = wanted.get("counter") or draw(rng, {k: v for k, v in names.items() if k != out["lead"]} or names)
-    out["chords"] = wanted.get("chords") or (draw(rng, genre.chords) if rng.random() < 0.88 else rng.choice(_COMPANIONS))
+        out["counter"] = wanted.get("counter") or draw(
+            rng, {k: v for k, v in names.items() if k != out["lead"]} or names
+        )
+    out["chords"] = wanted.get("chords") or (
+        draw(rng, genre.chords) if rng.random() < 0.88 else rng.choice(_COMPANIONS)
+    )
     if "pad" in wanted or (genre.pads and rng.random() < (genre.pad_share + feeling.pad) * min(1.0, more)):
         out["pad"] = wanted.get("pad") or draw(rng, genre.pads)
     out["bass"] = wanted.get("bass") or (draw(rng, genre.basses_of) if rng.random() < 0.93 else rng.choice(_BASSES))
     if genre_name == "chorale" and not wanted and rng.random() < 0.75:  # one body of sound
         same = rng.choice(("organ", "choir", "strings"))
-        out = {role: same for role in ("lead", "counter", "chords", "bass")}
+        out = dict.fromkeys(("lead", "counter", "chords", "bass"), same)
     chance = genre.drums_share * feeling.drums * (0.85 if density == "sparse" else 1)
-    if "drums" in wanted or rng.random() < (max(0.93, chance) if genre.drums_share >= 1 and genre.groove else chance if genre.groove else 0.02):
+    if "drums" in wanted or rng.random() < (
+        max(0.93, chance) if genre.drums_share >= 1 and genre.groove else chance if genre.groove else 0.02
+    ):
         out["drums"] = "drums"
     return out
 
@@ -93,10 +99,12 @@ def complete(rng: random.Random, *, held_out: bool | None = None, **wanted: Any)
         mood = wanted.get("mood") or rng.choice(tuple(MOODS))
         genre, feeling = GENRES[genre_name], MOODS[mood]
         density = wanted.get("density") or draw(rng, dict(zip(DENSITIES, feeling.densities, strict=True)))
-        weights = _product(genre.modes, feeling.modes) if rng.random() < 0.88 else dict.fromkeys(MODES, 1.0)
-        metre = wanted.get("metre") or (draw(rng, genre.metres) if rng.random() < 0.94 else rng.choice(tuple(BAR_TICKS)))
+        weights = _product(genre.modes, feeling.modes) if rng.random() < 0.92 else dict.fromkeys(MODES, 1.0)
+        metre = wanted.get("metre") or (
+            draw(rng, genre.metres) if rng.random() < 0.94 else rng.choice(tuple(BAR_TICKS))
+        )
         low, high = genre.tempo
-        share = rng.uniform(*feeling.tempo) if rng.random() < 0.85 else rng.uniform(-0.25, 1.25)
+        share = rng.uniform(*feeling.tempo) if rng.random() < 0.9 else rng.uniform(-0.25, 1.25)
         tempo = low + (high - low) * share
         if metre == "6/8" and "6/8" not in genre.metres:
             tempo *= 0.75

@@ -10,105 +10,35 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.recipes import music_arrange as arrange
-from pipelines.recipes.music_chorale import Voicing, four_parts
-from pipelines.recipes.music_genres import GENRES, MOODS, Genre, Mood
+from pipelines.recipes.music_chorale import Voicing, four_parts, parallels
+from pipelines.recipes.music_form import STARTS, Section, plan_form, section_chords
+from pipelines.recipes.music_genres import GENRES, MOODS
 from pipelines.recipes.music_instruments import BY_NAME
 from pipelines.recipes.music_melody import MANNERS, ChordAt, Frame, Manner, Motif, counter_line, melody, plan_line, vary
 from pipelines.recipes.music_patterns import BASSES, FIGURES, GROOVES, pick
-from pipelines.recipes.music_score import BAR_TICKS, BEAT_TICKS, ROLES, Bar, Chord, Header, Note, Score, Track, chord_spans
+from pipelines.recipes.music_score import (
+    BAR_TICKS,
+    BEAT_TICKS,
+    ROLES,
+    Bar,
+    Chord,
+    Header,
+    Note,
+    Score,
+    Track,
+    chord_spans,
+)
 from pipelines.recipes.music_spec import Spec, complete, draw
-from pipelines.recipes.music_theory import home, key_agrees, progression, roman, scale_on, step, with_sevenths
+from pipelines.recipes.music_theory import key_agrees, progression, roman, scale_on, step
 
-#: Forms of blocks of equal length; ``A`` always comes back.
-_FORMS = {1: ("A",), 2: ("AA", "AA", "AB"), 3: ("ABA", "ABA", "AAB", "AAA"), 4: ("AABA", "AABA", "ABAB", "ABAC", "AABB", "ABCA"),
-          5: ("ABABA", "AABAA", "ABACA"), 6: ("AABABA", "ABACBA"), 7: ("AABBABA", "ABACABA"), 8: ("AABBAABA", "ABACABAA")}  # fmt: skip
 _NEXT_DENSITY = {"sparse": "medium", "medium": "dense", "dense": "dense"}
 _LESS_DENSITY = {"sparse": "sparse", "medium": "sparse", "dense": "medium"}
 
 
-@dataclass(frozen=True)
-class Section:
-    label: str  # I for an introduction, else A, B, C
-    bars: int
-    is_last: bool = False
-    is_repeat: bool = False
-
-
-def plan_form(bars: int, intro_chance: float, rng: random.Random) -> list[Section]:
-    """Sections that add up to ``bars``: blocks of 4 or 8, what is left over goes to an introduction of 1 to 4 bars."""
-    if bars < 8:
-        intro = 2 if bars == 6 and rng.random() < intro_chance else 0
-        plan = [("I", intro)] * bool(intro) + [("A", bars - intro)]
-    else:
-        unit = 8 if bars >= 32 or (bars in (16, 24) and rng.random() < 0.4) else 4
-        blocks, left = divmod(bars, unit)
-        if left > 4:
-            unit, (blocks, left) = 4, divmod(bars, 4)
-        while blocks > 8:
-            unit, (blocks, left) = unit * 2, divmod(bars, unit * 2)
-        has_intro = not left and unit == 4 and blocks >= 4 and rng.random() < intro_chance
-        letters = rng.choice(_FORMS[blocks - has_intro])
-        plan = [("I", left or 4)] * bool(left or has_intro) + [(letter, unit) for letter in letters]
-    seen: set[str] = set()
-    out = []
-    for index, (label, length) in enumerate(plan):
-        out.append(Section(label, length, index == len(plan) - 1, label in seen))
-        seen.add(label)
-    return out
-
-
-# --- harmony --------------------------------------------------------------------------------------------------
-def _final_chord(spec: Spec, genre: Genre, rng: random.Random) -> str:
-    tonic = home(spec.mode)
-    if genre.sevenths > 0.8:
-        jazzy = {"major": ("maj7", "6", "maj9"), "lydian": ("maj7", "maj9"), "minor": ("m7", "m6"), "dorian": ("m6", "m7")}.get(spec.mode)
-        if jazzy:
-            quality = rng.choice(jazzy)
-            return tonic + (quality[1:] if tonic == "i" else quality)
-    return tonic + ("add9" if tonic == "I" and spec.mood == "dreamy" else "")
-
-
-def section_chords(spec: Spec, genre: Genre, section: Section, rng: random.Random) -> list[list[str]]:
-    """The numerals of each bar of a section: a loop gone round, or a functional progression into a cadence."""
-    loops = genre.loops.get(spec.mode, ())
-    mood = MOODS[spec.mood]
-    if loops and rng.random() < genre.loop_share:
-        loop = rng.choice(loops).split()
-        span = draw(rng, genre.chord_bars)
-        if section.label == "B" and len(loop) > 2 and rng.random() < 0.6:
-            loop = loop[2:] + loop[:2]
-        if span == 0.5 and section.bars * 2 >= len(loop):
-            halves = [loop[i % len(loop)] for i in range(section.bars * 2)]
-            bars = [halves[i : i + 2] for i in range(0, len(halves), 2)]
-        else:
-            bars = [[loop[int(i // span) % len(loop)]] for i in range(section.bars)]
-    else:
-        extra = 1 if section.bars >= 4 and rng.random() < 0.5 else 0
-        cadence = "authentic" if section.is_last or section.label == "A" and rng.random() < 0.6 else rng.choice(("half", "half", "authentic", "plagal", "deceptive"))
-        start = None if section.label != "B" else rng.choice([c for c in MODES_START[spec.mode]])
-        row = progression(rng, spec.mode, section.bars + extra, cadence, start)
-        if section.label == "B" and mood.colour and rng.random() < 0.5 and len(row) > 4 and spec.mode in ("major", "minor"):
-            row[len(row) // 2 - 1] = mood.colour
-        bars = [[c] for c in row[: len(row) - 2 - extra]] + ([[row[-3], row[-2]]] if extra else [[row[-2]]]) + [[row[-1]]]
-        bars = bars[-section.bars :]
-    bars = [with_sevenths(b, spec.mode, rng, genre.sevenths, genre.ninths) for b in bars]
-    if section.is_last:
-        end_cadence = progression(rng, spec.mode, 2, "authentic" if rng.random() < 0.75 else "plagal")
-        if len(bars) > 1 and bars[-2][-1] == home(spec.mode) or genre.loop_share < 0.9:
-            bars[-2:-1] = [[with_sevenths(end_cadence[:1], spec.mode, rng, genre.sevenths)[0]]] if len(bars) > 1 else []
-        bars[-1] = [_final_chord(spec, genre, rng)]
-    return bars
-
-
-MODES_START = {"major": ("IV", "vi", "ii"), "minor": ("bIII", "bVI", "iv"), "dorian": ("IV", "bVII", "bIII"), "mixolydian": ("IV", "bVII"),
-               "lydian": ("II", "vi"), "phrygian": ("bII", "bIII")}  # fmt: skip
-
-
-# --- the parts ------------------------------------------------------------------------------------------------
 class Writer:
     """One piece in the making, relative to the tonic; ``shift`` brings it into its key."""
 
@@ -118,7 +48,7 @@ class Writer:
         self.shift = spec.tonic if spec.tonic <= 6 else spec.tonic - 12
         self.total = BAR_TICKS[spec.metre]
         self.roles = dict(spec.instruments)
-        self.sections = plan_form(spec.bars, self.genre.intro, rng)
+        self.sections: list[Section] = plan_form(spec.bars, self.genre.intro, rng)
         self.starts = [sum(s.bars for s in self.sections[:i]) for i in range(len(self.sections))]
         self.chords = self._harmony()
         self._spans = {n: chord_spans(spec.metre, n) for n in (1, 2, 3, 4)}
@@ -142,7 +72,12 @@ class Writer:
         for section in self.sections:
             label = "A" if section.label == "I" else section.label
             if label not in known:
-                known[label] = section_chords(self.spec, self.genre, replace(section, label=label, bars=max(section.bars, intro_source.bars), is_last=False), self.rng)
+                known[label] = section_chords(
+                    self.spec,
+                    self.genre,
+                    replace(section, label=label, bars=max(section.bars, intro_source.bars), is_last=False),
+                    self.rng,
+                )
             bars = known[label][: section.bars] if section.label == "I" else list(known[label])
             if section.is_last:
                 ending = section_chords(self.spec, self.genre, section, self.rng)
@@ -174,8 +109,23 @@ class Writer:
         """Chords as heard from this bar on."""
         return lambda tick: self.chord_at(tick + bar * self.total)
 
+    def manner(self) -> Manner:
+        """The genre's manner of singing, bent by the mood."""
+        usual, mood = MANNERS[self.genre.manner], self.mood
+        contours = {
+            k: usual.contours.get(k, 0.3) * mood.contours.get(k, 1.0) for k in {*usual.contours, *mood.contours}
+        }
+        dotted, syncopation, rests = mood.rhythm
+        return replace(
+            usual,
+            contours=dict(sorted(contours.items())),
+            dotted=usual.dotted * dotted,
+            syncopation=usual.syncopation * syncopation,
+            rests=usual.rests * rests,
+        )
+
     def lead_and_counter(self) -> tuple[list[Note], list[Note]]:
-        manner, motifs, told = MANNERS[self.genre.manner], dict[str, Motif](), dict[str, tuple[list[Note], str, Frame]]()
+        manner, motifs, told = self.manner(), dict[str, Motif](), dict[str, tuple[list[Note], str, Frame]]()
         kind = self.rng.choice(("thirds", "guide", "guide", "answer"))
         second_from = self.rng.choice((0, 1, 1))
         lead: list[Note] = []
@@ -189,10 +139,19 @@ class Writer:
             if "counter" in self.roles and (index >= second_from or len(self.sections) == 1):
                 low, high, centre = self.bounds("counter")
                 if centre + 3 > frame.centre:
-                    low, high, centre = (v - 12 if low - 12 + self.shift >= BY_NAME[self.roles["counter"]].low else v for v in (low, high, centre))
-                below = replace(frame, low=round(low), high=round(high), centre=centre)
-                counter += [n._replace(start=n.start + start * self.total) for n in counter_line(kind, notes, at, below, section.bars * self.total, self.rng)]
-            lead += [n._replace(start=n.start + start * self.total) for n in notes]
+                    down = 12 if low - 12 + self.shift >= BY_NAME[self.roles["counter"]].low else 0
+                    low, high, centre = low - down, high - down, centre - down
+                below = replace(frame, low=low, high=high, centre=centre)
+                counter += [
+                    n._replace(start=n.start + start * self.total)
+                    for n in counter_line(kind, notes, at, below, section.bars * self.total, self.rng)
+                ]
+            lowest, highest = (
+                BY_NAME[self.roles["lead"]].low - self.shift,
+                BY_NAME[self.roles["lead"]].high - self.shift,
+            )
+            inside = [n.pitch + (12 if n.pitch < lowest else -12 if n.pitch > highest else 0) for n in notes]
+            lead += [Note(n.start + start * self.total, n.duration, p) for n, p in zip(notes, inside, strict=True)]
         if lead and lead[0].start < 0:
             lead[0] = Note(0, lead[0].duration + lead[0].start, lead[0].pitch)
         return lead, _clipped(counter)
@@ -201,18 +160,30 @@ class Writer:
         """A section's melody: new, or told again as it was, or varied; the last close always on the tonic."""
         if section.label in told:
             notes, plan, frame = told[section.label]
-            if self.rng.random() < 0.35 and manner is not MANNERS["riff"]:
+            if self.rng.random() < 0.35 and not manner.is_ostinato:
                 notes = vary(notes, at, frame, self.rng)
         else:
             frame = self.frame("lead", section)
-            taken = {k: v for k, v in motifs.items() if k == "a" and self.rng.random() < 0.45} if section.label != "A" else motifs
+            taken = (
+                {k: v for k, v in motifs.items() if k == "a" and self.rng.random() < 0.45}
+                if section.label != "A"
+                else motifs
+            )
             plan = plan_line(section.bars, manner, self.rng)
             notes = melody(plan, at, frame, manner, self.rng, taken)
         if section.is_last:
             cut = max(0, section.bars - 2) * self.total
             head = [n for n in notes if n.start < cut]
             short = 2 if section.bars > 1 else 1
-            tail = melody(plan[-short:-1] + "D", lambda tick: at(tick + cut), replace(frame, centre=head[-1].pitch if head else frame.centre), manner, self.rng, dict(motifs), final=True)
+            tail = melody(
+                plan[-short:-1] + "D",
+                lambda tick: at(tick + cut),
+                replace(frame, centre=head[-1].pitch if head else frame.centre),
+                manner,
+                self.rng,
+                dict(motifs),
+                final=True,
+            )
             tail = [n._replace(start=max(n.start, 0) + cut) for n in tail]
             head = [n._replace(duration=min(n.duration, tail[0].start - n.start)) if tail else n for n in head]
             notes = head + tail
@@ -230,10 +201,14 @@ class Writer:
                 beats = section.bars * per_bar - (per_bar - 1)  # the last bar is one chord
                 share = {"sparse": 0.35, "medium": 0.75, "dense": 1.0}[self.spec.density]
                 count = max(4, round(beats * share)) if beats > 4 else beats
-                cadence = "authentic" if section.is_last or self.rng.random() < 0.4 else self.rng.choice(("half", "authentic", "plagal"))
-                start = None if section.label != "B" else self.rng.choice(MODES_START[self.spec.mode])
-                row = progression(self.rng, self.spec.mode, count, cadence, start)
-                row = [roman(c if c != "V" or self.rng.random() > 0.3 else "V7") for c in row]
+                cadence = (
+                    "authentic"
+                    if section.is_last or self.rng.random() < 0.4
+                    else self.rng.choice(("half", "authentic", "plagal"))
+                )
+                start = None if section.label != "B" else self.rng.choice(STARTS[self.spec.mode])
+                names = progression(self.rng, self.spec.mode, count, cadence, start)
+                row = [roman(c if c != "V" or self.rng.random() > 0.3 else "V7") for c in names]
                 while len(row) < beats:  # sparse: chords that last, never the last but one alone
                     index = self.rng.randrange(len(row) - 1)
                     row.insert(index, row[index])
@@ -293,10 +268,16 @@ class Writer:
             figure, bass, groove = chosen[label]
             is_intro = label == "I"
             rows["chords"] += [figure if not is_intro or thin_intro != "bass" else None] * section.bars
-            rows["bass"] += [bass if not is_intro or thin_intro != "chords" or "drums" not in self.roles else None] * section.bars
+            rows["bass"] += [
+                bass if not is_intro or thin_intro != "chords" or "drums" not in self.roles else None
+            ] * section.bars
             rows["drums"] += [groove if index >= first_drums else None] * section.bars
             pad += [not is_intro or rng.random() < 0.5] * section.bars
-            kind = genre.fills if spec.mood not in ("calm", "sad", "dreamy", "romantic") or genre.fills in ("hand", "drum") else "soft"
+            kind = (
+                genre.fills
+                if spec.mood not in ("calm", "sad", "dreamy", "romantic") or genre.fills in ("hand", "drum")
+                else "soft"
+            )
             if not section.is_last and section.bars >= 4 and index >= first_drums and rng.random() < 0.8:
                 fills[start + section.bars - 1] = arrange.fill_for(kind, rng)
             if index and kind in ("hard", "club", "drum") and index >= first_drums:
@@ -308,12 +289,18 @@ class Writer:
         out = {}
         is_power = genre.groove == "rock" and figure_name == "power" and "guitar" in self.roles["chords"]
         low, high = self._chord_register(is_power)
-        out["chords"] = arrange.chords_part(rows["chords"], self.chord_at, spec.metre, (low, high), genre.voices, resets, is_power)
+        out["chords"] = arrange.chords_part(
+            rows["chords"], self.chord_at, spec.metre, (low, high), genre.voices, resets, is_power
+        )
         instrument = BY_NAME[self.roles["bass"]]
         low = min(max(instrument.low, 28), 38) - self.shift  # a lead synth or strings as a bass go down there too
-        out["bass"] = arrange.bass_part(rows["bass"], self.chord_at, spec.metre, spec.mode, (low, low + 22), rng, resets)
+        out["bass"] = arrange.bass_part(
+            rows["bass"], self.chord_at, spec.metre, spec.mode, (low, low + 22), rng, resets
+        )
         if "pad" in self.roles:
-            out["pad"] = arrange.held_chords(self.chord_at, pad, spec.metre, (55 - self.shift, 72 - self.shift), 3, resets)
+            out["pad"] = arrange.held_chords(
+                self.chord_at, pad, spec.metre, (55 - self.shift, 72 - self.shift), 3, resets
+            )
         if "drums" in self.roles:
             out["drums"] = arrange.drums_part(rows["drums"], fills, crashes, spec.metre, end)
         return out
@@ -328,7 +315,9 @@ class Writer:
             low, high = low + max(under, -7), high + max(under, -7)
         if low < instrument.low - 5:
             low, high = instrument.low - 5, instrument.low - 5 + (high - low)
-        return (low if not is_power else max(40, low - 7)) - self.shift, min(high, max(instrument.high, low + 15)) - self.shift
+        return (low if not is_power else max(40, low - 7)) - self.shift, min(
+            high, max(instrument.high, low + 15)
+        ) - self.shift
 
     # --- the whole ---------------------------------------------------------------------------------------------
     def bars(self) -> tuple[Bar, ...]:
@@ -336,7 +325,17 @@ class Writer:
         slows = self.rng.random() < self.genre.slows * self.mood.slow and self.spec.genre != "techno"
         last, out = len(self.sections) - 1, list[Bar]()
         for index, section in enumerate(self.sections):
-            share = 0.0 if section.label == "I" else 0.4 if index == 0 else 1.0 if index == last else 0.7 if section.label == "A" else self.rng.choice((0.2, 0.9))
+            share = (
+                0.0
+                if section.label == "I"
+                else 0.4
+                if index == 0
+                else 1.0
+                if index == last
+                else 0.7
+                if section.label == "A"
+                else self.rng.choice((0.2, 0.9))
+            )
             dynamic = quiet + round((loud - quiet) * share)
             for bar in range(section.bars):
                 place = len(out)
@@ -388,7 +387,12 @@ def _joined(line: Sequence[Note], total: int, is_outer: bool) -> list[Note]:
     """Repeated beats on one pitch become longer notes within the bar; outer voices keep theirs on the first beat."""
     out: list[Note] = []
     for note in line:
-        if out and out[-1].pitch == note.pitch and note.start % total and out[-1].start + out[-1].duration == note.start:
+        if (
+            out
+            and out[-1].pitch == note.pitch
+            and note.start % total
+            and out[-1].start + out[-1].duration == note.start
+        ):
             out[-1] = out[-1]._replace(duration=out[-1].duration + note.duration)
         else:
             out.append(note)
@@ -404,12 +408,23 @@ def _clipped(line: list[Note]) -> list[Note]:
 def compose(spec: Spec, rng: random.Random, attempts: int = 8) -> Score:
     """A piece for the spec. The same generator state writes the same piece.
 
-    The teacher listens to what it wrote: if a key finder does not hear the key asked for, it writes another."""
+    The teacher listens to what it wrote: if a key finder does not hear the key asked for, or the outer voices of a
+    chorale move in parallel fifths or octaves, it writes another (one piece in seven)."""
     for _ in range(attempts):
         score = Writer(spec, random.Random(rng.getrandbits(64))).score()
-        if key_agrees(score.pitched(), spec.tonic, spec.mode):
+        if key_agrees(score.pitched(), spec.tonic, spec.mode) and not (
+            spec.genre == "chorale" and outer_parallels(score)
+        ):
             break
     return score
+
+
+def outer_parallels(score: Score) -> int:
+    """Parallel fifths and octaves between the highest and the lowest track, wherever one of them begins a note."""
+    lines = [t.notes for t in (score.track("lead"), score.track("bass")) if t]
+    sounding = [{tick: n.pitch for n in line for tick in range(n.start, n.start + n.duration, 3)} for line in lines]
+    ticks = sorted({n.start for line in lines for n in line} & set(sounding[0]) & set(sounding[-1]))
+    return parallels([sounding[0][t] for t in ticks], [sounding[-1][t] for t in ticks])
 
 
 def main() -> None:

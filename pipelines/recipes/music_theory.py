@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from pipelines.recipes.music_score import Chord, Note
 
@@ -29,7 +29,7 @@ _NUMERALS = {"i": 0, "ii": 2, "iii": 4, "iv": 5, "v": 7, "vi": 9, "vii": 11}
 _SUFFIXES = {"o": "dim", "o7": "dim7", "h7": "m7b5", "+": "aug"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def roman(text: str) -> Chord:
     """``bVImaj7`` -> Chord. Numerals count from the major scale in every mode; small letters are minor chords; ``V7/V``
     is a secondary dominant; ``o`` diminished, ``h7`` half-diminished."""
@@ -49,7 +49,7 @@ def roman(text: str) -> Chord:
     return Chord((_NUMERALS[numeral.lower()] + shift) % 12, quality)
 
 
-@lru_cache(maxsize=None)
+@cache
 def chord_tones(chord: Chord) -> frozenset[int]:
     return frozenset((chord.root + i) % 12 for i in QUALITIES[chord.quality])
 
@@ -58,7 +58,7 @@ def chord_tones(chord: Chord) -> frozenset[int]:
 _REPLACES = {0: 1, 2: 1, 3: 4, 4: 3, 5: 4, 6: 7, 7: 6, 8: 7, 9: 8, 10: 11, 11: 10}
 
 
-@lru_cache(maxsize=None)
+@cache
 def scale_on(chord: Chord, mode: str) -> tuple[int, ...]:
     """The mode's seven tones, with those a chord borrows put in the place of their neighbours (G# for G over E in A minor)."""
     tones, wanted = set(MODES[mode]), chord_tones(chord)
@@ -107,7 +107,12 @@ CADENCES = {
     "dorian": {"authentic": ("bVII", "i"), "half": ("i", "IV"), "plagal": ("IV", "i"), "deceptive": ("v", "IV")},
     "mixolydian": {"authentic": ("bVII", "I"), "half": ("I", "bVII"), "plagal": ("IV", "I"), "deceptive": ("v", "IV")},
     "lydian": {"authentic": ("V", "I"), "half": ("I", "II"), "plagal": ("II", "I"), "deceptive": ("II", "vi")},
-    "phrygian": {"authentic": ("bII", "i"), "half": ("i", "bII"), "plagal": ("bVII", "i"), "deceptive": ("bII", "bIII")},
+    "phrygian": {
+        "authentic": ("bII", "i"),
+        "half": ("i", "bII"),
+        "plagal": ("bVII", "i"),
+        "deceptive": ("bII", "bIII"),
+    },
 }
 
 
@@ -131,7 +136,9 @@ def progression(rng: random.Random, mode: str, length: int, cadence: str, start:
     return [*walk, *end]
 
 
-def with_sevenths(numerals: Sequence[str], mode: str, rng: random.Random, share: float, ninths: float = 0.0) -> list[str]:
+def with_sevenths(
+    numerals: Sequence[str], mode: str, rng: random.Random, share: float, ninths: float = 0.0
+) -> list[str]:
     """Jazz colours: the sevenths (or ninths) that belong to each chord in its mode."""
     out = []
     for text in numerals:
@@ -154,7 +161,8 @@ def voicing(chord: Chord, previous: tuple[int, ...], low: int, high: int, size: 
     tones = [(chord.root + i) % 12 for i in QUALITIES[chord.quality]]
     if len(tones) > size:
         tones = tones[1 : size + 1] if size >= 3 and len(tones) > 3 else tones[:size]
-    best, best_cost = (), 1e9
+    best: tuple[int, ...] = ()
+    best_cost = 1e9
     middle = (low + high) / 2
     for bottom in range(low, high + 1):
         if bottom % 12 not in tones:
@@ -216,7 +224,9 @@ _MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17
 def key_profile(mode: str) -> tuple[float, ...]:
     """The measured profiles of major and minor; for the other modes the nearer of both, values of altered tones swapped."""
     profile = list(_MAJOR if home(mode) == "I" else _MINOR)
-    for a, b in {"dorian": ((8, 9),), "phrygian": ((1, 2),), "lydian": ((5, 6),), "mixolydian": ((10, 11),)}.get(mode, ()):
+    for a, b in {"dorian": ((8, 9),), "phrygian": ((1, 2),), "lydian": ((5, 6),), "mixolydian": ((10, 11),)}.get(
+        mode, ()
+    ):
         profile[a], profile[b] = profile[b], profile[a]
         if mode == "mixolydian":
             profile[10], profile[11] = max(profile[10], profile[11]) + 0.4, 2.0
