@@ -65,7 +65,7 @@ class LocalImage:
         self._is_offloaded = is_offloaded
         self._turn = threading.Lock()
         self._on_stage: str = ""  # the run whose LoRAs act now
-        self.previews = image_models.Previews(pipe)
+        self.previews = image_models.Previews()
         self.memory_bytes = sum(
             t.numel() * t.element_size()
             for network in image_models.modules(pipe)

@@ -33,7 +33,7 @@ from pipelines.events import CancelToken, Event, Notice, Progress
 
 T = TypeVar("T")
 
-ALLOWED = [*catalog.LOADED, "*.md", "LICENSE*"]
+PAPERS = ["*.md", "LICENSE*"]
 REACH_TIMEOUT_S = 5.0
 LARGEST_HEADER_BYTES = 100 * 1024**2  # the safetensors format's own limit
 
@@ -210,7 +210,7 @@ def download(model: catalog.Model, cancel: CancelToken) -> Generator[Event, None
         return snapshot_download(
             model.repo,
             revision=model.revision or None,
-            allow_patterns=ALLOWED,
+            allow_patterns=[*catalog.file_patterns(model), *PAPERS],
             tqdm_class=meter.bar_class(cancel),
         )
 

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,7 @@ def test_every_class_paints_with_a_preview_at_every_step(backends: dict[str, Loc
     shown = views(events)
     assert tuple(shown) == result.steps
     assert [(v.step, v.total) for v in shown] == [(i + 1, STEPS) for i in range(STEPS)]
-    assert all(len(v.images) == 1 and v.images[0].size == (64, 64) and v.guidance is None for v in shown)
+    assert all(len(v.images) == 1 and v.images[0].size == (256, 256) and v.guidance is None for v in shown)
     levels = [v.sigma for v in shown]
     assert 1 > levels[0] > levels[1] > levels[2] == pytest.approx(0, abs=0.05)
     # The model's last guess of the picture is the picture.
@@ -578,26 +579,49 @@ def test_strange_prompts_are_painted_like_any_other(sd: LocalImage, prompt: str)
     assert result.pictures[0].record["prompt"] == prompt
 
 
-# --- previews of heavy autoencoders -----------------------------------------------------------------------
+# --- previews ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_heavy_autoencoder_is_previewed_by_a_linear_projection(
-    backends: dict[str, LocalImage], name: str, monkeypatch: pytest.MonkeyPatch, start: Image.Image
+def test_previews_come_from_a_projection_fitted_once_to_the_autoencoder(
+    backends: dict[str, LocalImage], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = backends[name]
-    monkeypatch.setattr(image_models, "LIGHT_DECODER", 0)
-    heavy = image_models.Previews(backend._pipe)
-    assert not heavy.is_light
-    monkeypatch.setattr(backend, "previews", heavy)
+    fresh = image_models.Previews()
+    monkeypatch.setattr(backend, "previews", fresh)
     _, events = paint(backend, width=96, height=64)
     shown = views(events)
     assert len(shown) == STEPS
     assert all(v.images[0].size == (256, 171) for v in shown)
-    assert heavy._matrix is not None
-    fitted = heavy._matrix
+    fitted = fresh._matrix
+    assert fitted is not None
     paint(backend)
-    assert heavy._matrix is fitted
+    assert fresh._matrix is fitted
+
+
+def test_a_projection_shows_what_an_autoencoder_that_keeps_everything_was_given() -> None:
+    import torch
+    from torch.nn.functional import avg_pool2d, interpolate, pixel_unshuffle
+
+    class Unshuffle:
+        """An autoencoder without loss: 8 x 8 pixels become the numbers of one latent."""
+
+        config = SimpleNamespace(block_out_channels=(1, 1, 1, 1))
+        dtype = torch.float32
+
+        def encode(self, pixels: torch.Tensor) -> Any:
+            latents = pixel_unshuffle(pixels, 8)
+            return SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: latents))
+
+    pipe = SimpleNamespace(vae=Unshuffle(), _execution_device="cpu")
+    pixels = (
+        interpolate(torch.rand(1, 3, 10, 10, generator=torch.Generator().manual_seed(3)), (64, 64), mode="nearest") * 2
+        - 1
+    )
+    (shown,) = image_models.Previews()(pipe, pixel_unshuffle(pixels, 8))
+    found = np.asarray(shown.resize((32, 32), Image.Resampling.BOX), float) / 127.5 - 1
+    expected = avg_pool2d(pixels, 2)[0].permute(1, 2, 0).numpy()
+    assert np.abs(found - expected).mean() < 0.06
 
 
 # --- loading ----------------------------------------------------------------------------------------------
@@ -721,4 +745,4 @@ def test_traced_runs_tell_what_each_word_did_and_both_halves_of_guidance(sd: Loc
     for view in views(events):
         assert view.guidance is not None
         without, with_prompt = view.guidance
-        assert without.size == with_prompt.size == (64, 64)
+        assert without.size == with_prompt.size == (256, 256)
