@@ -29,7 +29,7 @@ function slider(label, min, max, step, value, onInput) {
 }
 
 function chart(frames, total, index) {
-  const width = 420, height = 150, left = 34, bottom = 22, top = 8;
+  const width = 420, height = 150, left = 46, bottom = 22, top = 8;
   const svg = drawn('svg', { viewBox: '0 0 ' + width + ' ' + height, class: 'film-chart', role: 'img' });
   svg.setAttribute('aria-label', 'Noise left after each step');
   const x = (i) => left + (total > 1 ? i / (total - 1) : 0.5) * (width - left - 10);

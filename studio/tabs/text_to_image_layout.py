@@ -128,7 +128,7 @@ class Layout:
             self.controls.add("seed", "negative_prompt")
             self.lora_files = gr.File(
                 label=f"LoRAs: up to {MOST_LORAS} safetensors files", file_count="multiple", elem_id="image-loras",
-                height=110,
+                height=150,
             )  # fmt: skip
             self.lora_weights = [
                 gr.Slider(-2, 2, value=1, step=0.05, label="Weight", visible=False, elem_id=f"image-lora-{i}")
@@ -138,7 +138,7 @@ class Layout:
         with fold("Start from a picture, or bring its settings back", "image-start"):
             self.drop = gr.File(
                 label="Drop any picture: one made here or by A1111 brings its settings back, another one is the start",
-                file_count="single", elem_id="image-drop", height=110,
+                file_count="single", elem_id="image-drop", height=150,
             )  # fmt: skip
             with gr.Row():
                 self.start_file = gr.UploadButton("Choose a start image", size="sm", elem_id="image-start-file")
