@@ -18,7 +18,7 @@ from pipelines.chat import ChatParams
 from pipelines.errors import StudioError
 from pipelines.events import CancelToken, Done, Partial, Preview
 from pipelines.text_to_image import TASK, ImageParams
-from studio.registry import TABS
+from studio.registry import tabs_of
 from studio.runtime import Ready, Studio
 from studio.settings import Settings
 
@@ -182,7 +182,7 @@ def run(settings: Settings) -> int:
     for line in [*lines, *_models(studio), *_surroundings(settings)]:
         show(line)
     if ready is not None:
-        for tab in TABS:
+        for tab in tabs_of(studio):
             show(RUNS[tab.id](studio, ready))
     print("Everything the show needs is here." if not reds else f"{reds} of these must be fixed before the show.")
     return 1 if reds else 0

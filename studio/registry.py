@@ -17,10 +17,17 @@ class Tab:
 
     id: str
     title: str
+    task: str
     build: Callable[[Studio, gr.Blocks], None]
 
 
 TABS = (
-    Tab("chat", "Chat", chat.build),
-    Tab("image", "Text to image", text_to_image.build),
+    Tab("chat", "Chat", "chat", chat.build),
+    Tab("image", "Text to image", "text-to-image", text_to_image.build),
 )
+
+
+def tabs_of(studio: Studio) -> tuple[Tab, ...]:
+    """The tabs for whose task the catalogue knows a model: a tab that can do nothing is not shown."""
+    tasks = {model.task for model in studio.models.values()}
+    return tuple(tab for tab in TABS if tab.task in tasks)

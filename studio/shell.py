@@ -22,7 +22,7 @@ from pipelines import device
 from pipelines.errors import StudioError
 from pipelines.params import specs
 from studio import bridge
-from studio.registry import TABS
+from studio.registry import tabs_of
 from studio.runtime import Limits, Studio
 from studio.views.token_view import WEB
 
@@ -141,7 +141,7 @@ def build(studio: Studio) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 3600), fill_width=False) as page:
         gr.HTML(HEADER, elem_id="studio-header")
         with gr.Tabs(elem_id="studio-tabs"):
-            for tab in TABS:
+            for tab in tabs_of(studio):
                 with gr.Tab(tab.title, id=tab.id, elem_id=f"tab-{tab.id}"):
                     tab.build(studio, page)
         _presenter(studio, page)

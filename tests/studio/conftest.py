@@ -18,6 +18,7 @@ from studio.settings import Settings
 from studio.tabs.chat import ChatTab, LastAnswer
 from tests.endless import make_endless_model
 from tests.serving import free_port
+from tests.studio.image_page import IMAGE_BLOCK
 
 T = TypeVar("T")
 PASSWORD = "open sesame"
@@ -49,9 +50,9 @@ def catalog_text(tmp_path_factory: pytest.TempPathFactory) -> str:
 def make_studio(catalog_text: str) -> Callable[..., Studio]:
     """Makes a studio, not yet warmed up, whose default model is ``tiny``."""
 
-    def make(data_dir: Path, **changes: Any) -> Studio:
+    def make(data_dir: Path, more_models: str = "", **changes: Any) -> Studio:
         data_dir.mkdir(parents=True, exist_ok=True)
-        (data_dir / "catalog.toml").write_text(catalog_text)
+        (data_dir / "catalog.toml").write_text(catalog_text + more_models)
         return Studio(Settings(**({"data_dir": data_dir, "chat_model": "tiny", "device": "cpu"} | changes)))
 
     return make
@@ -207,9 +208,10 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(make_studio: Callable[..., Studio], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The whole page with a presenter's password, served in this process."""
+    """The whole page with a presenter's password, served in this process; every task has a model in the catalogue."""
     folder = tmp_path_factory.mktemp("data")
-    studio = make_studio(folder, presenter_password=PASSWORD, port=free_port())
+    painter = IMAGE_BLOCK.format(id="painter", title="Painter", path="never opened", steps=2)
+    studio = make_studio(folder, painter, presenter_password=PASSWORD, port=free_port())
     page = in_loop(lambda: shell.build(studio))
     url = in_loop(lambda: shell.serve(studio, page, block=False))
     studio.wait_until_ready()
