@@ -10,7 +10,6 @@ Knows no page; the arithmetic is ``pipelines.image_noise``.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from pipelines.errors import InvalidParams
 from pipelines.events import CancelToken, Done, Event, Progress
 from pipelines.params import LARGEST_SEED, Params, integer, number, text
 from pipelines.shelf import Backend
-from pipelines.stepwise import Hands, stepwise
 
 if TYPE_CHECKING:
     from pipelines.image_local import LocalImage
@@ -66,22 +64,17 @@ class ImageBackend:
         return self.painter.run(params, cancel)
 
     def _noise(self, params: NoiseParams, cancel: CancelToken) -> Iterator[Event]:
-        from pipelines import image_loras
         from pipelines.image_noise import noised
 
         shown = Progress("Adding noise")
         started = time.monotonic()
-        turn: threading.Lock = self.painter._turn
-        pipe = self.painter._pipe
 
-        def work(hands: Hands[Event]) -> Noised:
+        def work(pipe: Any) -> Noised:
             cancel.check()
-            image_loras.activate(pipe, ())  # a run that waits between two steps takes its own back
-            self.painter._on_stage = ""
             return noised(pipe, params.image, params.level, params.seed, params.prompt)
 
         yield shown
-        result = yield from stepwise(work, turn, lambda: shown)
+        result = yield from self.painter.lend(work, shown)
         record = {"level": params.level, "seed": params.seed, "seconds": round(time.monotonic() - started, 3)}
         yield Done(result, record)
 

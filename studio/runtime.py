@@ -131,6 +131,7 @@ class Studio:
                 continue
             try:
                 engine.preload(model)
+                log.info("%s is loaded", model.title)
             except StudioError as error:
                 if is_first:
                     raise

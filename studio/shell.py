@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import logging
 import webbrowser
@@ -13,7 +14,7 @@ from typing import Any
 import gradio as gr
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -200,7 +201,7 @@ def routes(studio: Studio) -> list[Route]:
 
 
 class ContentPolicy:
-    """Middleware that tells the browser what the page may load."""
+    """Middleware that tells the browser what the page may load; who leaves in mid-upload is no error."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -211,7 +212,8 @@ class ContentPolicy:
                 MutableHeaders(scope=message).setdefault("Content-Security-Policy", CONTENT_POLICY)
             await send(message)
 
-        await self.app(scope, receive, with_policy)
+        with contextlib.suppress(ClientDisconnect):
+            await self.app(scope, receive, with_policy)
 
 
 def _launch(studio: Studio, page: gr.Blocks) -> str:

@@ -17,7 +17,7 @@ function draw() {
   status.setAttribute('role', 'status');
   root.appendChild(status);
   const table = make('table'), head = make('tr');
-  head.appendChild(make('th', 'side', data.y.title + ' \u2193  ' + data.x.title + ' \u2192'));
+  head.appendChild(make('th', 'side', (data.y.title ? data.y.title + ' \u2193 ' : '') + data.x.title + ' \u2192'));
   data.x.values.forEach((value) => { const cell = make('th', '', value); cell.scope = 'col'; head.appendChild(cell); });
   table.appendChild(head);
   data.y.values.forEach((down, row) => {

@@ -136,8 +136,12 @@ class Layout:
             ]
             self.reset = gr.Button("Reset all settings", size="sm", elem_id="image-reset")
         with fold("Start from a picture, or bring its settings back", "image-start"):
+            gr.HTML(
+                '<p class="model-line">A picture made here or by A1111 brings its settings back; any other becomes the '
+                "start image. Over the start image, paint white what shall change; unpainted, all of it changes.</p>"
+            )
             self.drop = gr.File(
-                label="Drop any picture: one made here or by A1111 brings its settings back, another one is the start",
+                label="Drop a picture",
                 file_count="single", elem_id="image-drop", height=150,
             )  # fmt: skip
             with gr.Row():

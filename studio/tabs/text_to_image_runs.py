@@ -25,7 +25,7 @@ from pipelines.text_to_image import TASK, ImageParams, ImageResult, StepView
 from studio import bridge
 from studio.runtime import DEFAULT_MODEL, Studio
 from studio.tabs import text_to_image_grid as grids
-from studio.tabs.text_to_image_cards import numbers_line, pair, plan_of
+from studio.tabs.text_to_image_cards import numbers_line, pair
 from studio.tabs.text_to_image_layout import Layout
 from studio.tabs.text_to_image_results import Painted, Shown, kept, save
 from studio.tabs.text_to_image_settings import NEW_SEED, again, check_limits, params_of, uploads
@@ -103,12 +103,6 @@ class Runs(Layout):
 
         return make
 
-    def _measure(self, model: Model, params: ImageParams, seconds: float) -> None:
-        """Keep how long a step took, in the unit that ``image_plan`` counts in."""
-        unit = plan_of(model, params, self.studio.compute_for(model), 1.0)
-        if unit is not None and unit.seconds:
-            self.pace[model.id] = seconds / unit.seconds
-
     # --- one at a time -----------------------------------------------------------------------------------
 
     async def _drive(
@@ -178,7 +172,8 @@ class Runs(Layout):
                 made = await asyncio.to_thread(kept, view.artifact, params, self.gallery.GRADIO_CACHE)
             except StudioError as error:
                 view.error = error
-            await asyncio.to_thread(self._measure, model, params, view.record["seconds"])
+            if "seconds_per_step" in view.record:
+                self.pace[model.id] = view.record["seconds_per_step"]
         yield self._ended(view, shown, made, model, data)
 
     def _ended(

@@ -32,7 +32,7 @@ def _unopened(editor: gr.ImageEditor, payload: EditorData | None) -> dict[str, A
 def build(elem_id: str) -> gr.ImageEditor:
     """The component. Its value for a handler is what ``_unopened`` returns; to show a picture give it ``shown``."""
     editor = gr.ImageEditor(
-        label="Start image. Paint white over what shall change, or leave it plain to change all of it.",
+        label="Start image",
         type="filepath", sources=(), transforms=(), layers=False, elem_id=elem_id, height=360, format="png",
         brush=gr.Brush(colors=["#ffffff"], color_mode="fixed", default_size=24), interactive=True, visible=False,
         buttons=[],

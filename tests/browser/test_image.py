@@ -26,6 +26,7 @@ def app(two_models: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
     folder = tmp_path_factory.mktemp("image")
     catalog = two_models + image_catalog(folder / "model", steps=8)
     made = start_app(folder / "data", catalog, "--chat-model", "tiny", "--image-model", "painter")
+    made.until(lambda _: "Painter is loaded" in made.log, "loaded")
     yield made
     made.stop()
 
@@ -49,10 +50,6 @@ class ImageVisit:
     @property
     def error(self) -> Locator:
         return self.page.locator("#image-error .card.error")
-
-    @property
-    def pictures(self) -> Locator:
-        return self.page.locator("#image-gallery .thumbnails img, #image-gallery .thumbnail-item img")
 
     def unfold(self, name: str) -> None:
         head = self.page.locator(f"#image-{name} .fold-head")
@@ -200,7 +197,9 @@ def test_a_start_image_is_shown_and_painted_over(image: ImageVisit, tmp_path: Pa
     file = tmp_path / "start.png"
     Image.new("RGB", (96, 64), "red").save(file)
     image.unfold("start")
-    image.page.locator("#image-start-file input[type=file], input#image-start-file").first.set_input_files(str(file))
+    with image.page.expect_file_chooser() as chooser:
+        image.at("start-file").click()
+    chooser.value.set_files(str(file))
     expect(image.at("editor")).to_be_visible()
     expect(image.page.locator("#image-editor canvas").first).to_be_visible()
     image.paint_and_wait()
@@ -309,7 +308,6 @@ def test_two_people_do_not_see_each_others_pictures(visitors: Visitors) -> None:
     record = pictures.read_record(other.current_file())
     assert record is not None
     assert record.prompt == "a blue cat"
-    assert other.pictures.count() == 1
 
 
 @pytest.mark.parametrize("size", list(SIZES))
